@@ -1,0 +1,1 @@
+//! The coordinator: decides what happens to every node and serves people and nodes. See ARCHITECTURE.md.

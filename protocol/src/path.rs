@@ -1,0 +1,30 @@
+//! The paths of the nodes' HTTP listener: written by agents and first boots, routed by the coordinator.
+
+use crate::id::{DeploymentId, Hash, Run, Serial};
+use alloc::format;
+use alloc::string::String;
+
+/// An image's manifest, immutable.
+pub fn manifest(name: Hash) -> String {
+    format!("/manifests/{name}")
+}
+
+/// A chunk, immutable: its raw bytes, or a zstd frame of them when the request accepts that encoding.
+pub fn chunk(hash: Hash) -> String {
+    format!("/chunks/{hash}")
+}
+
+/// The configuration bundle of a run, locked for the node's present boot.
+pub fn bundle(deployment: DeploymentId, run: Run) -> String {
+    format!("/bundles/{deployment}/{run}")
+}
+
+/// Where the first boot of a run posts its reports: one level more says which.
+pub fn first_boot(deployment: DeploymentId, run: Run) -> String {
+    format!("/first-boot/v1/{deployment}/{run}")
+}
+
+/// The boot view of a node, for firmware that boots over HTTP.
+pub fn boot_view(serial: Serial) -> String {
+    format!("/boot/v1/{serial}")
+}
