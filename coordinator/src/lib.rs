@@ -1,1 +1,4 @@
 //! The coordinator: decides what happens to every node and serves people and nodes. See ARCHITECTURE.md.
+
+pub mod bus;
+pub mod image;

@@ -31,8 +31,10 @@ pub struct Bundle {
     pub script_seconds: u32,
     /// Where the first boot reports to: the URL without the last level.
     pub first_boot_url: String,
-    /// What proves that a report comes from this run.
+    /// What proves that a report about the script comes from this run; removed from the card with the script.
     pub first_boot_token: String,
+    /// What proves that a report of a boot comes from this run's card; stays there.
+    pub booted_token: String,
 }
 
 /// An SSH host key in OpenSSH's own formats.
@@ -104,6 +106,7 @@ mod tests {
             script_seconds: 60,
             first_boot_url: "http://10.0.0.1:8070/first-boot/v1/1/1".into(),
             first_boot_token: "token".into(),
+            booted_token: "boots".into(),
         }
     }
 

@@ -163,9 +163,10 @@ fn a_bundle() {
         script_seconds: 1800,
         first_boot_url: "http://10.0.0.1:8070/first-boot/v1/300/2".into(),
         first_boot_token: "token".into(),
+        booted_token: "boots".into(),
     };
     assert_eq!(
         Bundle::name_of(&bundle.lock(&[9; 32])).to_string(),
-        "1df35e89c38dcbcbaf50211263a8a60b3b637727abe1e5318e0a02dbb0be225c"
+        "052c4b7fc151f6a6867faddec0dd2d787bae3622e25a8a9ae78e6fdad71bfc93"
     );
 }
