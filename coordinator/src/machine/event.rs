@@ -1,0 +1,102 @@
+//! What can happen to a deployment. Whatever can arrive late bears what tells a straggler from an answer.
+
+use crate::domain::deployment::Form;
+use piseduce_protocol::cause::Cause;
+use piseduce_protocol::id::{BootNumber, Run, Seq, Ticket};
+use piseduce_protocol::report::{Answer, KernelId, Standing};
+
+/// Into the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Somebody, or the calendar, wants something.
+    Asked(Request),
+    /// Something was seen of the node or of the work on it.
+    Seen(Sign),
+    /// Time went by.
+    Tick,
+    /// The coordinator started and took this deployment up from its store.
+    CoordinatorStarted,
+}
+
+/// What is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// The user sent the form.
+    Deploy(Box<Form>),
+    /// The user withdraws what is not deployed yet.
+    Cancel,
+    /// Power off and on, then go on from the registered state.
+    HardReboot,
+    /// Start from the beginning.
+    DeployAgain,
+    /// The user gives the node back.
+    Destroy,
+    /// The form stayed open too long.
+    HoldExpired,
+    /// The reservation is over.
+    ReservationEnded,
+}
+
+/// What was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// The boot view that follows from the saved state is being served.
+    ViewServed(Seq),
+    /// The node's firmware asked for its boot view.
+    BootAsked,
+    /// The node may be powered on now.
+    Admitted,
+    /// A power job ended.
+    Power(Seq, Powered),
+    /// An agent spoke.
+    Agent(AgentSign),
+    /// The written card of this run spoke.
+    FirstBoot(Run, FirstBootSign),
+}
+
+/// How a power job ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Powered {
+    /// The port is off and delivers nothing.
+    Off,
+    /// The port delivers power.
+    On,
+    /// It failed for good.
+    Failed(Cause),
+}
+
+/// What an agent said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AgentSign {
+    /// Who it is.
+    Hello {
+        /// The boot that its seal proves.
+        boot: BootNumber,
+        /// Its kernel.
+        kernel: KernelId,
+    },
+    /// How a command stands.
+    Answer(Answer),
+    /// That it lives.
+    Beat {
+        /// The boot that its seal proves.
+        boot: BootNumber,
+        /// The last command that it knows.
+        last: Option<(Ticket, Standing)>,
+        /// Whether the card moved.
+        card_busy: bool,
+    },
+}
+
+/// What the written card said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstBootSign {
+    /// It booted.
+    Booted,
+    /// The user's script begins.
+    ScriptStarted,
+    /// The user's script ended with this exit code.
+    ScriptEnded(i32),
+    /// A script was found that had begun and not ended.
+    ScriptInterrupted,
+}

@@ -1,1 +1,0 @@
-//! Harness and end-to-end tests: real programs, virtual boards. See ARCHITECTURE.md.
