@@ -5,6 +5,7 @@ use piseduce_protocol::command::PartSize;
 use piseduce_protocol::id::{BootNumber, DeploymentId, Hash, Run, Seq, Ticket};
 use piseduce_protocol::report::KernelId;
 use piseduce_protocol::state::{Process, State};
+use std::sync::Arc;
 
 /// Bringing one node to one environment, from the open form to the freed node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub struct Deployment {
     /// The node's boot number; raised before every boot of the boot root.
     pub boot: BootNumber,
     /// What the user asked for; none while the form is open.
-    pub form: Option<Form>,
+    pub form: Option<Arc<Form>>,
     /// The furthest state reached in this run: a resume starts there.
     pub registered: State,
     /// Which go at the registered state this is, from 1.
@@ -259,6 +260,8 @@ impl Deployment {
         let live = match (&active.phase, active.state) {
             (Phase::Stopping(_) | Phase::Leaving, _) => true,
             (Phase::On | Phase::Work, State::NfsBootOn) => true,
+            // The agent that committed the card is still there, to be told to leave.
+            (Phase::Work, State::EnvBootConf) => self.kernel.is_some(),
             (Phase::Work, state) => state.is_agents(),
             (Phase::Off | Phase::Admission | Phase::On, _) => false,
         };

@@ -2,3 +2,8 @@
 //! checked constructors; nothing here decides, stores or sends.
 
 pub mod deployment;
+pub mod environment;
+pub mod node;
+pub mod reservation;
+pub mod switch;
+pub mod user;

@@ -4,6 +4,7 @@ use crate::domain::deployment::Form;
 use piseduce_protocol::cause::Cause;
 use piseduce_protocol::id::{BootNumber, Run, Seq, Ticket};
 use piseduce_protocol::report::{Answer, KernelId, Standing};
+use std::sync::Arc;
 
 /// Into the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// The user sent the form.
-    Deploy(Box<Form>),
+    Deploy(Arc<Form>),
     /// The user withdraws what is not deployed yet.
     Cancel,
     /// Power off and on, then go on from the registered state.

@@ -14,7 +14,7 @@ pub(super) fn ending(kind: CauseKind) -> Cause {
 /// `initialized`: the node is held, the form is open.
 pub(super) fn open(turn: &mut Turn<'_>, request: &Request) {
     match request {
-        Request::Deploy(form) => turn.start((**form).clone()),
+        Request::Deploy(form) => turn.start(form.clone()),
         Request::Cancel => turn.finish(ending(CauseKind::Cancelled)),
         Request::Destroy => turn.finish(ending(CauseKind::Destroyed)),
         Request::HoldExpired => turn.finish(ending(CauseKind::HoldExpired)),

@@ -133,7 +133,7 @@ impl<'a> Turn<'a> {
     }
 
     /// Starts a run from the beginning.
-    pub(super) fn start(&mut self, form: Form) {
+    pub(super) fn start(&mut self, form: std::sync::Arc<Form>) {
         let deployment = &mut self.live.deployment;
         deployment.form = Some(form);
         deployment.restarts = 0;

@@ -1,0 +1,258 @@
+//! The JSON of `/api/v1`: what the HTTP API gives and takes, and what the command line speaks.
+//!
+//! Fields are only ever added. Times are milliseconds since 1970 in fields that end in `unix_ms`.
+
+use piseduce_protocol::cause::Cause;
+use piseduce_protocol::command::PartSize;
+use piseduce_protocol::id::{DeploymentId, Hash, Run, Serial};
+use piseduce_protocol::state::{Process, State};
+use piseduce_protocol::status::DeploymentStatus;
+use serde::{Deserialize, Serialize};
+
+/// What a refused request gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// A stable word for programs.
+    pub code: String,
+    /// What is wrong, naming the thing.
+    pub message: String,
+    /// What to do about it; may be empty.
+    pub hint: String,
+}
+
+/// Asks to hold nodes from now on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReserveRequest {
+    /// The nodes' names.
+    pub nodes: Vec<String>,
+    /// For how long, in seconds.
+    pub seconds: u64,
+}
+
+/// A reservation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReservationView {
+    /// Its number.
+    pub id: u64,
+    /// The user's name.
+    pub owner: String,
+    /// When it ends.
+    pub until_unix_ms: u64,
+    /// Its nodes' names.
+    pub nodes: Vec<String>,
+}
+
+/// Asks to deploy an environment on nodes that the user holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeployRequest {
+    /// The nodes' names.
+    pub nodes: Vec<String>,
+    /// The environment's name.
+    pub environment: String,
+    /// Lines of `authorized_keys`.
+    #[serde(default)]
+    pub ssh_keys: Vec<String>,
+    /// The user's password as `crypt(3)` writes it.
+    #[serde(default)]
+    pub password_hash: Option<String>,
+    /// The user's script.
+    #[serde(default)]
+    pub script: Option<String>,
+    /// Whether the script may run again after a cut inside it.
+    #[serde(default)]
+    pub rerun_script: bool,
+    /// How long the script may take, in seconds.
+    #[serde(default)]
+    pub script_seconds: Option<u32>,
+    /// How large the root partition becomes: `whole` or a size such as `8G`.
+    #[serde(default)]
+    pub part_size: Option<PartSize>,
+}
+
+/// A node and its deployment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeView {
+    /// Its name.
+    pub name: String,
+    /// Its serial number.
+    pub serial: Serial,
+    /// Its network address.
+    pub mac: String,
+    /// Its model.
+    pub model: String,
+    /// The switch that powers it.
+    pub switch: String,
+    /// The outlet there.
+    pub port: String,
+    /// Whether its port was last proven on or off.
+    pub power: Option<bool>,
+    /// Its deployment; none when it is free.
+    pub deployment: Option<DeploymentStatus>,
+    /// Until when it is held.
+    pub until_unix_ms: Option<u64>,
+}
+
+/// A deployment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeploymentView {
+    /// The node's name.
+    pub node: String,
+    /// Where it is.
+    #[serde(flatten)]
+    pub status: DeploymentStatus,
+    /// The furthest state of this run.
+    pub registered: State,
+    /// Restarts spent in this run.
+    pub restarts: u32,
+    /// What `deployed` rests on.
+    pub evidence: Option<String>,
+    /// When the reservation ends.
+    pub until_unix_ms: u64,
+    /// The node's SSH host key in this run, as a line of `known_hosts`.
+    pub known_hosts: Option<String>,
+    /// That key's fingerprint.
+    pub fingerprint: Option<String>,
+}
+
+/// A deployment with everything that happened to it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeploymentHistory {
+    /// The deployment.
+    #[serde(flatten)]
+    pub deployment: DeploymentView,
+    /// What happened, in order.
+    pub journal: Vec<JournalEntry>,
+    /// The exit code of this run's script.
+    pub exit_code: Option<i32>,
+    /// The end of the script's output.
+    pub output: Option<String>,
+}
+
+/// One entry of the journal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JournalEntry {
+    /// Its number.
+    pub id: u64,
+    /// When.
+    pub unix_ms: u64,
+    /// Who.
+    pub actor: String,
+    /// The run.
+    pub run: Run,
+    /// The process.
+    pub process: Process,
+    /// The state.
+    pub state: State,
+    /// The phase of that state.
+    pub phase: Option<String>,
+    /// Why.
+    pub cause: Option<Cause>,
+    /// What else there is to say.
+    pub detail: Option<String>,
+}
+
+/// What was started on one node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Started {
+    /// The node's name.
+    pub node: String,
+    /// Its deployment.
+    pub deployment: DeploymentId,
+}
+
+/// An environment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EnvironmentView {
+    /// Its name.
+    pub name: String,
+    /// Its image.
+    pub manifest: Hash,
+    /// The image's length in bytes.
+    pub image_bytes: u64,
+    /// How its system is configured; `opaque` is not.
+    pub family: String,
+    /// What the family was recognised by.
+    pub family_evidence: String,
+    /// The architecture of its programs, when known.
+    pub architecture: Option<String>,
+    /// When it was added.
+    pub added_unix_ms: u64,
+}
+
+/// Switches and nodes to add or change by name; also the format of `piseduce node import`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inventory {
+    /// The switches.
+    #[serde(default, rename = "switch")]
+    pub switches: Vec<SwitchEntry>,
+    /// The nodes.
+    #[serde(default, rename = "node")]
+    pub nodes: Vec<NodeEntry>,
+}
+
+/// A switch in an inventory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchEntry {
+    /// Its name.
+    pub name: String,
+    /// How to speak to it: `command`.
+    pub driver: DriverName,
+    /// The program that switches its ports, with `{action}`, `{port}` and `{node}` in its words.
+    #[serde(default)]
+    pub argv: Vec<String>,
+    /// How long a port stays off between off and on, in milliseconds.
+    #[serde(default)]
+    pub off_time_ms: Option<u64>,
+}
+
+/// The drivers by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DriverName {
+    /// A program on the head node.
+    Command,
+}
+
+/// A node in an inventory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeEntry {
+    /// Its name; also its host name.
+    pub name: String,
+    /// The board's serial number, 16 hex digits.
+    pub serial: Serial,
+    /// The board's network address.
+    pub mac: String,
+    /// The model, such as `Raspberry Pi 4 Model B`.
+    pub model: String,
+    /// The switch that powers it, by name.
+    pub switch: String,
+    /// The outlet there.
+    pub port: String,
+}
+
+/// What an import did.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ImportedView {
+    /// New nodes.
+    pub added: usize,
+    /// Nodes with new attributes.
+    pub changed: usize,
+    /// Nodes that were as the import has them.
+    pub unchanged: usize,
+}
+
+/// Who answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CoordinatorView {
+    /// The coordinator's version.
+    pub version: String,
+    /// Its site.
+    pub site: String,
+    /// The user whose token was shown.
+    pub user: String,
+}

@@ -1,0 +1,110 @@
+//! Nodes: one Raspberry Pi each. The id stays when the board, its place or its name changes.
+
+use piseduce_protocol::id::{BootNumber, Serial};
+use piseduce_protocol::topic::check_level;
+
+/// A node's own number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u64);
+
+/// A switch's own number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SwitchId(pub u64);
+
+/// A registered node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its number.
+    pub id: NodeId,
+    /// What is known of it.
+    pub attributes: NodeAttributes,
+    /// The switch that powers it.
+    pub switch: SwitchId,
+    /// The last boot number given out.
+    pub boot: BootNumber,
+}
+
+/// What an operator registers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeAttributes {
+    /// Its name; also its host name and a level of its status topic.
+    pub name: String,
+    /// The board's serial number.
+    pub serial: Serial,
+    /// The board's address, lower case with colons.
+    pub mac: String,
+    /// The model, for people and for limits that depend on it.
+    pub model: String,
+    /// The name of the switch that powers it.
+    pub switch: String,
+    /// The switch's outlet, in the switch's own words.
+    pub port: String,
+}
+
+/// What cannot be registered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NodeError {
+    /// The name is a host name and a topic level.
+    #[error("node name `{0}` is not allowed: 1 to 63 of a-z, 0-9 and `-`, with no `-` at either end")]
+    Name(String),
+    /// Six pairs of hex digits.
+    #[error(
+        "MAC address `{0}` of node {1} is not allowed: six pairs of hex digits such as dc:a6:32:01:36:c2"
+    )]
+    Mac(String, String),
+    /// An outlet must be named.
+    #[error("node {0} has no port: name the outlet of its switch, such as 1")]
+    Port(String),
+}
+
+impl NodeAttributes {
+    /// Checks name, address and port; writes the address in its one form.
+    ///
+    /// # Errors
+    /// Every [`NodeError`].
+    pub fn checked(mut self) -> Result<Self, NodeError> {
+        let dashes = self.name.starts_with('-') || self.name.ends_with('-') || self.name.contains('_');
+        if check_level(&self.name).is_err() || dashes {
+            return Err(NodeError::Name(self.name));
+        }
+        let mac = self.mac.to_ascii_lowercase().replace('-', ":");
+        let pairs: Vec<&str> = mac.split(':').collect();
+        let pair = |text: &&str| text.len() == 2 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        if pairs.len() != 6 || !pairs.iter().all(pair) {
+            return Err(NodeError::Mac(self.mac, self.name));
+        }
+        if self.port.trim().is_empty() {
+            return Err(NodeError::Port(self.name));
+        }
+        self.mac = mac;
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, mac: &str) -> Result<NodeAttributes, NodeError> {
+        let attributes = NodeAttributes {
+            name: name.into(),
+            serial: Serial(1),
+            mac: mac.into(),
+            model: String::new(),
+            switch: "sw".into(),
+            port: "1".into(),
+        };
+        attributes.checked()
+    }
+
+    #[test]
+    fn names_are_host_names_and_addresses_have_one_form() {
+        assert_eq!(node("pi-1", "DC-A6-32-01-36-C2").unwrap().mac, "dc:a6:32:01:36:c2");
+        for name in ["", "-pi", "pi-", "pi_1", "Pi", "pi.1"] {
+            assert!(matches!(node(name, "dc:a6:32:01:36:c2"), Err(NodeError::Name(_))), "{name}");
+        }
+        for mac in ["", "dc:a6:32:01:36", "dc:a6:32:01:36:c2:00", "dc:a6:32:01:36:zz", "dca6320136c2"] {
+            assert!(matches!(node("pi", mac), Err(NodeError::Mac(..))), "{mac}");
+        }
+    }
+}

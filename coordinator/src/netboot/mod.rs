@@ -1,0 +1,3 @@
+//! What a node's firmware gets when it asks.
+
+pub mod view;

@@ -1,0 +1,292 @@
+//! One queue a switch: never more than one request in flight, a `set` believed only after a `read`, every
+//! wait bounded. A newer job for a port replaces an older one.
+
+use super::{Port, Power, PowerError, PowerSwitch};
+use crate::clock;
+use crate::machine::event::Powered;
+use piseduce_protocol::cause::{Cause, CauseKind};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::task::AbortHandle;
+
+/// How long the queue waits for what.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Until a port that was switched off shows that it delivers nothing.
+    pub off_proven: Duration,
+    /// Until a port that was switched on shows that it delivers power.
+    pub on_proven: Duration,
+    /// Between two readings.
+    pub read_every: Duration,
+    /// Until a switch that does not answer is given up.
+    pub unreachable: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            // PSEs end power within a second; 10 s and 20 s leave room for slow management processors.
+            off_proven: Duration::from_secs(10),
+            on_proven: Duration::from_secs(20),
+            read_every: Duration::from_millis(250),
+            unreachable: Duration::from_secs(600),
+        }
+    }
+}
+
+/// The longest pause between two tries at a switch that does not answer.
+const RETRY_MAX: Duration = Duration::from_secs(15);
+
+/// What to do with a port.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Which port.
+    pub port: Port,
+    /// What to make of it.
+    pub power: Power,
+}
+
+/// The queue of one switch.
+pub struct PowerQueue {
+    switch: Arc<dyn PowerSwitch>,
+    /// Held for the time of one request.
+    turn: Arc<Mutex<()>>,
+    off_time: Duration,
+    limits: Limits,
+    jobs: HashMap<Port, AbortHandle>,
+}
+
+impl PowerQueue {
+    /// A queue for `switch`; after a port is off it stays so for `off_time` before the job is done.
+    pub fn new(switch: Arc<dyn PowerSwitch>, off_time: Duration, limits: Limits) -> Self {
+        PowerQueue { switch, turn: Arc::default(), off_time, limits, jobs: HashMap::new() }
+    }
+
+    /// Starts `job` in place of any other for its port; `done` hears how it ended, unless it is replaced.
+    pub fn start(&mut self, job: Job, done: impl FnOnce(Powered) + Send + 'static) {
+        let port = job.port.clone();
+        let worker = Worker {
+            switch: self.switch.clone(),
+            turn: self.turn.clone(),
+            off_time: self.off_time,
+            limits: self.limits.clone(),
+            job,
+        };
+        let task = tokio::spawn(async move { done(worker.run().await) });
+        if let Some(replaced) = self.jobs.insert(port, task.abort_handle()) {
+            replaced.abort();
+        }
+    }
+}
+
+impl Drop for PowerQueue {
+    fn drop(&mut self) {
+        self.jobs.values().for_each(AbortHandle::abort);
+    }
+}
+
+struct Worker {
+    switch: Arc<dyn PowerSwitch>,
+    turn: Arc<Mutex<()>>,
+    off_time: Duration,
+    limits: Limits,
+    job: Job,
+}
+
+impl Worker {
+    async fn run(&self) -> Powered {
+        match self.set_and_prove().await {
+            Ok(()) if self.job.power == Power::Off => {
+                tokio::time::sleep(self.off_time).await;
+                Powered::Off
+            }
+            Ok(()) => Powered::On,
+            Err(cause) => Powered::Failed(cause),
+        }
+    }
+
+    async fn set_and_prove(&self) -> Result<(), Cause> {
+        let Job { port, power } = &self.job;
+        let (proven, kind) = match power {
+            Power::Off => (self.limits.off_proven, CauseKind::PortNotOff),
+            Power::On => (self.limits.on_proven, CauseKind::PortNotDelivering),
+        };
+        self.answered(|| self.switch.set(port, *power)).await?;
+        let until = clock::now() + proven;
+        loop {
+            let shown = self.answered(|| self.switch.read(port)).await?;
+            let is_so = match power {
+                Power::Off => !shown.on && shown.delivering != Some(true),
+                Power::On => shown.on && shown.delivering != Some(false),
+            };
+            if is_so {
+                return Ok(());
+            }
+            if clock::now() >= until {
+                let switched = if shown.on { "on" } else { "off" };
+                let seen = format!("port {} is switched {switched} after {} s", port.port, proven.as_secs());
+                return Err(Cause::new(kind, seen));
+            }
+            tokio::time::sleep(self.limits.read_every).await;
+        }
+    }
+
+    /// One request, tried again while the switch does not answer.
+    async fn answered<'a, T>(&'a self, request: impl Fn() -> super::Answer<'a, T>) -> Result<T, Cause> {
+        let until = clock::now() + self.limits.unreachable;
+        let mut pause = self.limits.read_every;
+        loop {
+            let result = {
+                let _turn = self.turn.lock().await;
+                request().await
+            };
+            match result {
+                Ok(answer) => return Ok(answer),
+                Err(PowerError::Refused(why)) => return Err(Cause::new(CauseKind::SwitchRefused, why)),
+                Err(PowerError::Unreachable(why)) if clock::now() >= until => {
+                    return Err(Cause::new(CauseKind::SwitchUnreachable, why));
+                }
+                Err(PowerError::Unreachable(why)) => {
+                    tracing::warn!(port = %self.job.port.port, node = %self.job.port.node, why, "switch does not answer");
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Answer, Reading};
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::sync::mpsc;
+
+    /// A switch with faults to order.
+    #[derive(Default)]
+    struct Fake {
+        in_flight: AtomicUsize,
+        most_in_flight: AtomicUsize,
+        sets: AtomicUsize,
+        /// This many requests get no answer.
+        silent: AtomicUsize,
+        /// This many readings show the old state.
+        lagging: AtomicUsize,
+        refuses: bool,
+        on: std::sync::Mutex<HashMap<Port, bool>>,
+    }
+
+    impl Fake {
+        async fn request(&self) -> Result<(), PowerError> {
+            let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most_in_flight.fetch_max(now, Ordering::SeqCst);
+            tokio::task::yield_now().await;
+            self.in_flight.fetch_sub(1, Ordering::SeqCst);
+            let silent = self.silent.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+            match (silent, self.refuses) {
+                (Ok(_), _) => Err(PowerError::Unreachable("no answer".into())),
+                (_, true) => Err(PowerError::Refused("read-only".into())),
+                _ => Ok(()),
+            }
+        }
+    }
+
+    impl PowerSwitch for Fake {
+        fn set<'a>(&'a self, port: &'a Port, power: Power) -> Answer<'a, ()> {
+            Box::pin(async move {
+                self.request().await?;
+                self.sets.fetch_add(1, Ordering::SeqCst);
+                self.on.lock().unwrap().insert(port.clone(), power == Power::On);
+                Ok(())
+            })
+        }
+        fn read<'a>(&'a self, port: &'a Port) -> Answer<'a, Reading> {
+            Box::pin(async move {
+                self.request().await?;
+                let on = self.on.lock().unwrap().get(port).copied().unwrap_or(true);
+                let lags =
+                    self.lagging.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+                Ok(Reading { on, delivering: Some(on != lags.is_ok()) })
+            })
+        }
+    }
+
+    fn limits() -> Limits {
+        let short = Duration::from_millis(50);
+        Limits {
+            off_proven: short,
+            on_proven: short,
+            read_every: Duration::from_millis(1),
+            unreachable: short,
+        }
+    }
+
+    fn port(number: usize) -> Port {
+        Port { port: number.to_string(), node: format!("pi-{number}") }
+    }
+
+    async fn end_of(fake: Fake, power: Power) -> Powered {
+        let (send, mut ended) = mpsc::unbounded_channel();
+        let mut queue = PowerQueue::new(Arc::new(fake), Duration::ZERO, limits());
+        queue.start(Job { port: port(1), power }, move |powered| send.send(powered).unwrap());
+        ended.recv().await.unwrap()
+    }
+
+    fn cause(powered: &Powered) -> Option<&Cause> {
+        match powered {
+            Powered::Failed(cause) => Some(cause),
+            Powered::On | Powered::Off => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_set_is_believed_only_after_a_reading_shows_it() {
+        assert_eq!(end_of(Fake { lagging: 5.into(), ..Fake::default() }, Power::Off).await, Powered::Off);
+        assert_eq!(end_of(Fake { lagging: 5.into(), ..Fake::default() }, Power::On).await, Powered::On);
+        let stuck = end_of(Fake { lagging: usize::MAX.into(), ..Fake::default() }, Power::Off).await;
+        assert!(cause(&stuck).unwrap().is(CauseKind::PortNotOff), "{stuck:?}");
+        let dead = end_of(Fake { lagging: usize::MAX.into(), ..Fake::default() }, Power::On).await;
+        assert!(cause(&dead).unwrap().is(CauseKind::PortNotDelivering), "{dead:?}");
+    }
+
+    #[tokio::test]
+    async fn silence_is_tried_again_and_given_up_in_the_end_and_a_refusal_at_once() {
+        assert_eq!(end_of(Fake { silent: 3.into(), ..Fake::default() }, Power::On).await, Powered::On);
+        let gone = end_of(Fake { silent: usize::MAX.into(), ..Fake::default() }, Power::On).await;
+        assert!(cause(&gone).unwrap().is(CauseKind::SwitchUnreachable), "{gone:?}");
+        let refused = end_of(Fake { refuses: true, ..Fake::default() }, Power::On).await;
+        assert_eq!(cause(&refused), Some(&Cause::new(CauseKind::SwitchRefused, "read-only")));
+    }
+
+    #[tokio::test]
+    async fn many_ports_at_once_are_all_switched_with_one_request_in_flight() {
+        let fake = Arc::new(Fake::default());
+        let (send, mut ended) = mpsc::unbounded_channel();
+        let mut queue = PowerQueue::new(fake.clone(), Duration::ZERO, limits());
+        for number in 0..48 {
+            let send = send.clone();
+            queue.start(Job { port: port(number), power: Power::Off }, move |end| send.send(end).unwrap());
+        }
+        for _ in 0..48 {
+            assert_eq!(ended.recv().await, Some(Powered::Off));
+        }
+        assert_eq!(fake.most_in_flight.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn a_newer_job_replaces_an_older_one_of_its_port() {
+        let (send, mut ended) = mpsc::unbounded_channel();
+        let fake = Arc::new(Fake { lagging: 20.into(), ..Fake::default() });
+        let mut queue = PowerQueue::new(fake, Duration::ZERO, limits());
+        for power in [Power::Off, Power::On] {
+            let send = send.clone();
+            queue.start(Job { port: port(1), power }, move |end| send.send(end).unwrap());
+        }
+        drop(send);
+        assert_eq!(ended.recv().await, Some(Powered::On));
+        assert_eq!(ended.recv().await, None, "the replaced job is silent");
+    }
+}

@@ -1,0 +1,344 @@
+//! Reservations and deployments: who holds what, and the rows that the machine's decisions become.
+
+use super::journal::{self, Actor, JournalId};
+use super::schema::{Conflict, StoreError};
+use super::{Store, inventory, rows};
+use crate::clock::UnixMs;
+use crate::domain::deployment::{Condition, Deployment};
+use crate::domain::node::{Node, NodeId};
+use crate::domain::reservation::{Reservation, ReservationId};
+use piseduce_protocol::id::{DeploymentId, Run};
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
+
+/// A deployment with what belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredDeployment {
+    /// The deployment.
+    pub deployment: Deployment,
+    /// Its node.
+    pub node: Node,
+    /// The user who has it.
+    pub owner: String,
+    /// The reservation that it stands on.
+    pub reservation: ReservationId,
+    /// Until when its form may stay open.
+    pub form_until: UnixMs,
+    /// When the reservation ends.
+    pub until: UnixMs,
+    /// When the present state was entered.
+    pub since: UnixMs,
+    /// The last journal entry about it.
+    pub journal: JournalId,
+}
+
+/// What a reservation brought.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// The reservation.
+    pub reservation: Reservation,
+    /// One deployment a node, form open.
+    pub deployments: Vec<StoredDeployment>,
+}
+
+/// A deployment that the machine changed.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// As it is now.
+    pub deployment: Deployment,
+    /// Its node.
+    pub node: NodeId,
+    /// Who changed it.
+    pub actor: Actor,
+    /// What else the journal should say.
+    pub detail: Option<String>,
+}
+
+/// What saving a change brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// The journal entry.
+    pub journal: JournalId,
+    /// When the present state was entered.
+    pub since: UnixMs,
+}
+
+/// What a user asks to hold.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The user's name.
+    pub owner: String,
+    /// The nodes' names.
+    pub nodes: Vec<String>,
+    /// From when on.
+    pub from: UnixMs,
+    /// Until when.
+    pub until: UnixMs,
+    /// Until when the forms may stay open.
+    pub form_until: UnixMs,
+}
+
+const STORED: &str = "SELECT deployments.*, reservations.owner, reservations.until_ms,
+    (SELECT max(id) FROM journal WHERE deployment_id = deployments.id) AS journal
+  FROM deployments JOIN reservations ON reservations.id = reservation_id";
+
+fn stored(connection: &Connection, row: &Row<'_>) -> Result<StoredDeployment, StoreError> {
+    Ok(StoredDeployment {
+        deployment: rows::deployment(row)?,
+        node: inventory::node_by_id(connection, NodeId(row.get("node_id")?))?,
+        owner: row.get("owner")?,
+        reservation: ReservationId(row.get("reservation_id")?),
+        form_until: UnixMs(row.get("form_until_ms")?),
+        until: UnixMs(row.get("until_ms")?),
+        since: UnixMs(row.get("since_ms")?),
+        journal: JournalId(row.get::<_, Option<u64>>("journal")?.unwrap_or_default()),
+    })
+}
+
+/// Refuses when somebody holds the node in that time, or its last deployment is not over.
+fn check_free(connection: &Connection, node: &Node, wanted: &Wanted) -> Result<(), StoreError> {
+    let held = "SELECT owner, holds.until_ms FROM holds JOIN reservations ON reservations.id = reservation_id
+        WHERE node_id = ?1 AND ended_ms IS NULL AND holds.from_ms < ?3 AND holds.until_ms > ?2
+      UNION ALL
+      SELECT owner, reservations.until_ms FROM deployments JOIN reservations ON reservations.id = reservation_id
+        WHERE node_id = ?1 AND state <> 'ended'";
+    let holder = connection
+        .prepare_cached(held)?
+        .query_row((node.id.0, wanted.from.0, wanted.until.0), |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    match holder {
+        Some((owner, until_ms)) => {
+            Err(Conflict::Held { node: node.attributes.name.clone(), owner, until_ms }.into())
+        }
+        None => Ok(()),
+    }
+}
+
+fn open(connection: &Connection, wanted: &Wanted) -> Result<Opened, StoreError> {
+    connection.execute(
+        "INSERT INTO reservations (owner, from_ms, until_ms) VALUES (?, ?, ?)",
+        (&wanted.owner, wanted.from.0, wanted.until.0),
+    )?;
+    let reservation = ReservationId(connection.last_insert_rowid().unsigned_abs());
+    let actor = Actor::User(wanted.owner.clone());
+    let mut deployments = Vec::new();
+    for name in &wanted.nodes {
+        let node = inventory::node_by_name(connection, name)?
+            .ok_or_else(|| Conflict::Missing { what: "node", name: name.clone() })?;
+        check_free(connection, &node, wanted)?;
+        connection.execute(
+            "INSERT INTO holds (reservation_id, node_id, from_ms, until_ms) VALUES (?, ?, ?, ?)",
+            (reservation.0, node.id.0, wanted.from.0, wanted.until.0),
+        )?;
+        let mut deployment = Deployment::open(DeploymentId(0), node.boot);
+        deployment.id = insert(connection, &deployment, node.id, reservation, wanted)?;
+        let journal = journal::write(connection, wanted.from, &actor, node.id, &deployment, None)?;
+        deployments.push(StoredDeployment {
+            deployment,
+            node,
+            owner: wanted.owner.clone(),
+            reservation,
+            form_until: wanted.form_until,
+            until: wanted.until,
+            since: wanted.from,
+            journal,
+        });
+    }
+    let reservation = Reservation {
+        id: reservation,
+        owner: wanted.owner.clone(),
+        from: wanted.from,
+        until: wanted.until,
+        nodes: wanted.nodes.clone(),
+    };
+    Ok(Opened { reservation, deployments })
+}
+
+fn insert(
+    connection: &Connection,
+    deployment: &Deployment,
+    node: NodeId,
+    reservation: ReservationId,
+    wanted: &Wanted,
+) -> Result<DeploymentId, StoreError> {
+    connection.execute(
+        "INSERT INTO deployments (node_id, reservation_id, form_until_ms, run, seq, boot, registered, attempt,
+           resumed, restarts, sent_back, script_started, process, state, since_ms)
+         VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, ?, ?, ?)",
+        (
+            node.0,
+            reservation.0,
+            wanted.form_until.0,
+            deployment.run.0,
+            deployment.seq.0,
+            deployment.boot.0,
+            deployment.registered.name(),
+            deployment.process().name(),
+            deployment.state().name(),
+            wanted.from.0,
+        ),
+    )?;
+    Ok(DeploymentId(connection.last_insert_rowid().unsigned_abs()))
+}
+
+fn save(connection: &Connection, change: &Change, at: UnixMs) -> Result<Saved, StoreError> {
+    let deployment = &change.deployment;
+    let columns = rows::condition_columns(deployment);
+    let since: u64 = connection
+        .prepare_cached(
+            "UPDATE deployments SET form = :form, run = :run, seq = :seq, boot = :boot, registered = :registered,
+               attempt = :attempt, resumed = :resumed, restarts = :restarts, sent_back = :sent_back,
+               kernel = :kernel, script_started = :script_started, evidence = :evidence, phase = :phase,
+               cause_name = :cause_name, cause_seen = :cause_seen,
+               since_ms = CASE WHEN state = :state AND process = :process THEN since_ms ELSE :at END,
+               process = :process, state = :state
+             WHERE id = :id RETURNING since_ms",
+        )?
+        .query_row(
+            named_params! {
+                ":form": deployment.form.as_deref().map(rows::form_column),
+                ":run": deployment.run.0,
+                ":seq": deployment.seq.0,
+                ":boot": deployment.boot.0,
+                ":registered": deployment.registered.name(),
+                ":attempt": deployment.attempt,
+                ":resumed": deployment.resumed,
+                ":restarts": deployment.restarts,
+                ":sent_back": deployment.sent_back,
+                ":kernel": deployment.kernel.as_ref().map(|kernel| &kernel.0),
+                ":script_started": deployment.script_started,
+                ":evidence": deployment.evidence.map(crate::domain::deployment::Evidence::name),
+                ":process": columns.process,
+                ":state": columns.state,
+                ":phase": columns.phase,
+                ":cause_name": columns.cause_name,
+                ":cause_seen": columns.cause_seen,
+                ":at": at.0,
+                ":id": deployment.id.0,
+            },
+            |row| row.get(0),
+        )?;
+    connection
+        .prepare_cached("UPDATE nodes SET boot = max(boot, ?) WHERE id = ?")?
+        .execute((deployment.boot.0, change.node.0))?;
+    if matches!(deployment.condition, Condition::Ended(_)) {
+        free(connection, deployment.id, at)?;
+    }
+    let detail = change.detail.as_deref();
+    let journal = journal::write(connection, at, &change.actor, change.node, deployment, detail)?;
+    Ok(Saved { journal, since: UnixMs(since) })
+}
+
+/// The node of an ended deployment is nobody's any more.
+fn free(connection: &Connection, deployment: DeploymentId, at: UnixMs) -> Result<(), StoreError> {
+    connection.execute(
+        "UPDATE holds SET ended_ms = ?1 FROM deployments
+         WHERE deployments.id = ?2 AND holds.reservation_id = deployments.reservation_id
+           AND holds.node_id = deployments.node_id AND holds.ended_ms IS NULL",
+        (at.0, deployment.0),
+    )?;
+    Ok(())
+}
+
+impl Store {
+    /// Holds all the nodes for a user, or none, and opens a deployment on each.
+    ///
+    /// # Errors
+    /// [`Conflict::Held`] naming who has a node until when, [`Conflict::Missing`].
+    pub async fn reserve(&self, wanted: Wanted) -> Result<Opened, StoreError> {
+        self.write(move |connection| open(connection, &wanted)).await
+    }
+
+    /// Saves what the machine changed, each with its journal entry, all in one transaction.
+    ///
+    /// # Errors
+    /// When the store fails; then nothing is saved.
+    pub async fn save(&self, changes: Vec<Change>, at: UnixMs) -> Result<Vec<Saved>, StoreError> {
+        self.write(move |connection| changes.iter().map(|change| save(connection, change, at)).collect())
+            .await
+    }
+
+    /// Every deployment that has not ended.
+    ///
+    /// # Errors
+    /// When the store fails or holds an impossible row.
+    pub async fn live_deployments(&self) -> Result<Vec<StoredDeployment>, StoreError> {
+        self.select("WHERE state <> 'ended' ORDER BY deployments.id", None).await
+    }
+
+    /// The latest deployments, ended ones included, newest first.
+    ///
+    /// # Errors
+    /// When the store fails or holds an impossible row.
+    pub async fn latest_deployments(&self, count: u32) -> Result<Vec<StoredDeployment>, StoreError> {
+        self.select("ORDER BY deployments.id DESC LIMIT ?", Some(count.into())).await
+    }
+
+    /// One deployment, ended or not.
+    ///
+    /// # Errors
+    /// When the store fails or holds an impossible row.
+    pub async fn deployment(&self, id: DeploymentId) -> Result<Option<StoredDeployment>, StoreError> {
+        Ok(self.select("WHERE deployments.id = ?", Some(id.0)).await?.pop())
+    }
+
+    async fn select(
+        &self,
+        which: &'static str,
+        value: Option<u64>,
+    ) -> Result<Vec<StoredDeployment>, StoreError> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(&format!("{STORED} {which}"))?;
+            let mut found = match value {
+                Some(value) => statement.query([value])?,
+                None => statement.query([])?,
+            };
+            let mut deployments = Vec::new();
+            while let Some(row) = found.next()? {
+                deployments.push(stored(connection, row)?);
+            }
+            Ok(deployments)
+        })
+        .await
+    }
+
+    /// Keeps the end of a script's output; the first report of a run counts.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn keep_output(
+        &self,
+        deployment: DeploymentId,
+        run: Run,
+        exit_code: i32,
+        output: Vec<u8>,
+        at: UnixMs,
+    ) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            connection.execute(
+                "INSERT INTO script_outputs (deployment_id, run, exit_code, output, unix_ms)
+                 VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (deployment.0, run.0, exit_code, output, at.0),
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The exit code of a run's script and the end of its output.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn output(
+        &self,
+        deployment: DeploymentId,
+        run: Run,
+    ) -> Result<Option<(i32, Vec<u8>)>, StoreError> {
+        self.read(move |connection| {
+            let query = "SELECT exit_code, output FROM script_outputs WHERE deployment_id = ? AND run = ?";
+            let found =
+                connection.query_row(query, (deployment.0, run.0), |row| Ok((row.get(0)?, row.get(1)?)));
+            Ok(found.optional()?)
+        })
+        .await
+    }
+}

@@ -1,0 +1,307 @@
+//! Nodes, switches and environments.
+
+use super::journal::{self, Actor};
+use super::schema::{Conflict, StoreError};
+use super::{Store, rows};
+use crate::clock::UnixMs;
+use crate::domain::environment::Environment;
+use crate::domain::node::{Node, NodeAttributes, NodeId, SwitchId};
+use crate::domain::switch::{Driver, Switch, SwitchAttributes};
+use piseduce_protocol::id::{BootNumber, Serial};
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// A driver in its column.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "driver", rename_all = "snake_case")]
+enum DriverColumn {
+    Command { argv: Vec<String> },
+}
+
+/// What an import did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// New nodes.
+    pub added: usize,
+    /// Nodes that were known by name and have new attributes.
+    pub changed: usize,
+    /// Nodes that were as the import has them.
+    pub unchanged: usize,
+}
+
+/// Columns of a node with its switch's name.
+const NODE: &str =
+    "SELECT nodes.*, switches.name AS switch FROM nodes JOIN switches ON switches.id = switch_id";
+
+pub(super) fn node(row: &Row<'_>) -> Result<Node, StoreError> {
+    let serial: String = row.get("serial")?;
+    Ok(Node {
+        id: NodeId(row.get("id")?),
+        attributes: NodeAttributes {
+            name: row.get("name")?,
+            serial: rows::named("serial number", &serial)?,
+            mac: row.get("mac")?,
+            model: row.get("model")?,
+            switch: row.get("switch")?,
+            port: row.get("port")?,
+        },
+        switch: SwitchId(row.get("switch_id")?),
+        boot: BootNumber(row.get("boot")?),
+    })
+}
+
+pub(super) fn node_by_name(connection: &Connection, name: &str) -> Result<Option<Node>, StoreError> {
+    let mut statement = connection.prepare_cached(&format!("{NODE} WHERE nodes.name = ?"))?;
+    let mut found = statement.query([name])?;
+    found.next()?.map(node).transpose()
+}
+
+pub(super) fn node_by_id(connection: &Connection, id: NodeId) -> Result<Node, StoreError> {
+    let mut statement = connection.prepare_cached(&format!("{NODE} WHERE nodes.id = ?"))?;
+    let mut found = statement.query([id.0])?;
+    let row = found.next()?.ok_or(StoreError::Row { what: "node number", found: id.0.to_string() })?;
+    node(row)
+}
+
+fn switch(row: &Row<'_>) -> Result<Switch, StoreError> {
+    let text: String = row.get("driver")?;
+    let column = serde_json::from_str(&text).map_err(|_| StoreError::Row { what: "driver", found: text })?;
+    let DriverColumn::Command { argv } = column;
+    Ok(Switch {
+        id: SwitchId(row.get("id")?),
+        attributes: SwitchAttributes {
+            name: row.get("name")?,
+            driver: Driver::Command { argv },
+            off_time: Duration::from_millis(row.get("off_time_ms")?),
+        },
+    })
+}
+
+fn put_switch(connection: &Connection, switch: &SwitchAttributes) -> Result<(), StoreError> {
+    let Driver::Command { argv } = &switch.driver;
+    let driver =
+        serde_json::to_string(&DriverColumn::Command { argv: argv.clone() }).expect("text keys only");
+    let off_time_ms = u64::try_from(switch.off_time.as_millis()).unwrap_or(u64::MAX);
+    connection.execute(
+        "INSERT INTO switches (name, driver, off_time_ms) VALUES (?, ?, ?)
+         ON CONFLICT (name) DO UPDATE SET driver = excluded.driver, off_time_ms = excluded.off_time_ms",
+        (&switch.name, driver, off_time_ms),
+    )?;
+    Ok(())
+}
+
+fn put_node(
+    connection: &Connection,
+    node: &NodeAttributes,
+    imported: &mut Imported,
+) -> Result<(), StoreError> {
+    let before = node_by_name(connection, &node.name)?;
+    if before.as_ref().is_some_and(|before| before.attributes == *node) {
+        imported.unchanged += 1;
+        return Ok(());
+    }
+    if let Some(before) = &before {
+        let live = "SELECT id FROM deployments WHERE node_id = ? AND state <> 'ended'";
+        let live: Option<u64> = connection.query_row(live, [before.id.0], |row| row.get(0)).optional()?;
+        if let Some(id) = live {
+            let by = format!("deployment {id}; destroy it before changing the node");
+            return Err(Conflict::InUse { what: "node", name: node.name.clone(), by }.into());
+        }
+    }
+    let switch_id = connection
+        .query_row("SELECT id FROM switches WHERE name = ?", [&node.switch], |row| row.get::<_, u64>(0))
+        .optional()?
+        .ok_or_else(|| Conflict::Missing { what: "switch", name: node.switch.clone() })?;
+    check_unique(connection, node, switch_id)?;
+    connection
+        .prepare_cached(
+            "INSERT INTO nodes (name, serial, serial_short, mac, model, switch_id, port)
+             VALUES (:name, :serial, :short, :mac, :model, :switch, :port)
+             ON CONFLICT (name) DO UPDATE SET serial = excluded.serial, serial_short = excluded.serial_short,
+               mac = excluded.mac, model = excluded.model, switch_id = excluded.switch_id, port = excluded.port",
+        )?
+        .execute(named_params! {
+            ":name": node.name,
+            ":serial": node.serial.to_string(),
+            ":short": short(node.serial),
+            ":mac": node.mac,
+            ":model": node.model,
+            ":switch": switch_id,
+            ":port": node.port,
+        })?;
+    *if before.is_some() { &mut imported.changed } else { &mut imported.added } += 1;
+    Ok(())
+}
+
+fn short(serial: Serial) -> String {
+    format!("{:08x}", serial.short())
+}
+
+/// No other node has the board, its address or its outlet.
+fn check_unique(connection: &Connection, node: &NodeAttributes, switch_id: u64) -> Result<(), StoreError> {
+    let checks: [(&str, &str, &str); 2] = [
+        ("serial_short = ?", "node with the last 8 digits of serial number", &short(node.serial)),
+        ("mac = ?", "node with MAC address", &node.mac),
+    ];
+    for (condition, what, value) in checks {
+        let query = format!("SELECT name FROM nodes WHERE {condition} AND name <> ?");
+        let other: Option<String> =
+            connection.query_row(&query, (value, &node.name), |row| row.get(0)).optional()?;
+        if let Some(other) = other {
+            let name = if value == node.mac { value.to_owned() } else { node.serial.to_string() };
+            return Err(Conflict::InUse { what, name, by: format!("node {other}") }.into());
+        }
+    }
+    let query = "SELECT name FROM nodes WHERE switch_id = ? AND port = ? AND name <> ?";
+    let other: Option<String> =
+        connection.query_row(query, (switch_id, &node.port, &node.name), |row| row.get(0)).optional()?;
+    match other {
+        Some(other) => {
+            let name = format!("{} of switch {}", node.port, node.switch);
+            Err(Conflict::InUse { what: "port", name, by: format!("node {other}") }.into())
+        }
+        None => Ok(()),
+    }
+}
+
+impl Store {
+    /// Adds or changes switches and nodes by name, all or none.
+    ///
+    /// # Errors
+    /// A [`Conflict`] when a board, address, outlet or live node stands in the way.
+    pub async fn import(
+        &self,
+        switches: Vec<SwitchAttributes>,
+        nodes: Vec<NodeAttributes>,
+        at: UnixMs,
+        actor: Actor,
+    ) -> Result<Imported, StoreError> {
+        self.write(move |connection| {
+            for switch in &switches {
+                put_switch(connection, switch)?;
+            }
+            let mut imported = Imported::default();
+            for node in &nodes {
+                put_node(connection, node, &mut imported)?;
+            }
+            let detail = format!(
+                "{} switches; nodes: {} added, {} changed, {} unchanged",
+                switches.len(),
+                imported.added,
+                imported.changed,
+                imported.unchanged
+            );
+            journal::note(connection, at, &actor, "import", &detail)?;
+            Ok(imported)
+        })
+        .await
+    }
+
+    /// All nodes, by name.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn nodes(&self) -> Result<Vec<Node>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(&format!("{NODE} ORDER BY nodes.name"))?;
+            let mut found = statement.query([])?;
+            let mut nodes = Vec::new();
+            while let Some(row) = found.next()? {
+                nodes.push(node(row)?);
+            }
+            Ok(nodes)
+        })
+        .await
+    }
+
+    /// All switches, by name.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn switches(&self) -> Result<Vec<Switch>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached("SELECT * FROM switches ORDER BY name")?;
+            let mut found = statement.query([])?;
+            let mut switches = Vec::new();
+            while let Some(row) = found.next()? {
+                switches.push(switch(row)?);
+            }
+            Ok(switches)
+        })
+        .await
+    }
+
+    /// Adds an environment.
+    ///
+    /// # Errors
+    /// [`Conflict::Taken`] when there is one of this name.
+    pub async fn add_environment(&self, environment: Environment, actor: Actor) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            let added = connection.execute(
+                "INSERT INTO environments (name, manifest, image_bytes, family, family_evidence, architecture, added_ms)
+                 VALUES (:name, :manifest, :image_bytes, :family, :evidence, :architecture, :added)
+                 ON CONFLICT DO NOTHING",
+                named_params! {
+                    ":name": environment.name,
+                    ":manifest": environment.manifest.0,
+                    ":image_bytes": environment.image_bytes,
+                    ":family": environment.family,
+                    ":evidence": environment.family_evidence,
+                    ":architecture": environment.architecture,
+                    ":added": environment.added.0,
+                },
+            )?;
+            if added == 0 {
+                return Err(Conflict::Taken { what: "environment", name: environment.name }.into());
+            }
+            let detail = format!("added {} with image {}", environment.name, environment.manifest);
+            journal::note(connection, environment.added, &actor, "environment", &detail)
+        })
+        .await
+    }
+
+    /// Removes an environment; deployments that use its image keep it.
+    ///
+    /// # Errors
+    /// [`Conflict::Missing`] when there is none of this name.
+    pub async fn remove_environment(&self, name: String, at: UnixMs, actor: Actor) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            if connection.execute("DELETE FROM environments WHERE name = ?", [&name])? == 0 {
+                return Err(Conflict::Missing { what: "environment", name }.into());
+            }
+            journal::note(connection, at, &actor, "environment", &format!("removed {name}"))
+        })
+        .await
+    }
+
+    /// All environments, by name.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn environments(&self) -> Result<Vec<Environment>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached("SELECT * FROM environments ORDER BY name")?;
+            let mut found = statement.query([])?;
+            let mut environments = Vec::new();
+            while let Some(row) = found.next()? {
+                environments.push(environment(row)?);
+            }
+            Ok(environments)
+        })
+        .await
+    }
+}
+
+fn environment(row: &Row<'_>) -> Result<Environment, StoreError> {
+    let manifest: Vec<u8> = row.get("manifest")?;
+    Ok(Environment {
+        name: row.get("name")?,
+        manifest: rows::hash(&manifest)?,
+        image_bytes: row.get("image_bytes")?,
+        family: row.get("family")?,
+        family_evidence: row.get("family_evidence")?,
+        architecture: row.get("architecture")?,
+        added: UnixMs(row.get("added_ms")?),
+    })
+}

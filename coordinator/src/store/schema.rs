@@ -1,0 +1,142 @@
+//! The tables, how an older file becomes a newer one, and what can go wrong.
+
+use rusqlite::{Connection, OpenFlags};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a writer waits for another process (`piseduce user add` beside `piseduce serve`).
+const BUSY_MAX: Duration = Duration::from_secs(20);
+
+/// One entry a version; an entry is never changed once released.
+const MIGRATIONS: [&str; 1] = [include_str!("schema_1.sql")];
+
+/// What goes wrong with the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file cannot be opened.
+    #[error("failed to open the store {file}")]
+    Open {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// A newer version wrote it.
+    #[error(
+        "the store {file} has version {found}, this program knows {known}: run the version that wrote it"
+    )]
+    Newer {
+        /// Which file.
+        file: PathBuf,
+        /// Its version.
+        found: usize,
+        /// The newest known.
+        known: usize,
+    },
+    /// The database refused; our bug, or the disk.
+    #[error("the store failed")]
+    Database(#[from] Arc<rusqlite::Error>),
+    /// A row that this program did not write so.
+    #[error("the store holds an impossible {what}: {found}")]
+    Row {
+        /// What should be there.
+        what: &'static str,
+        /// What is there.
+        found: String,
+    },
+    /// What was asked contradicts what is there.
+    #[error("{0}")]
+    Conflict(#[from] Conflict),
+    /// The store's thread could not be started.
+    #[error("failed to start the store's thread")]
+    Thread(#[source] std::io::Error),
+    /// The store's thread has ended.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// What contradicts what is there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Conflict {
+    /// No such thing.
+    #[error("there is no {what} `{name}`")]
+    Missing {
+        /// What was looked for.
+        what: &'static str,
+        /// By which name.
+        name: String,
+    },
+    /// A name is taken.
+    #[error("there is a {what} `{name}` already")]
+    Taken {
+        /// What has it.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// Somebody has the node.
+    #[error("node `{node}` is held by {owner} until {}", crate::domain::reservation::utc(*until_ms))]
+    Held {
+        /// The node.
+        node: String,
+        /// Who holds it.
+        owner: String,
+        /// Until when, in milliseconds since 1970.
+        until_ms: u64,
+    },
+    /// Something depends on it.
+    #[error("{what} `{name}` is in use: {by}")]
+    InUse {
+        /// What is in use.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// By whom or what.
+        by: String,
+    },
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        StoreError::Database(Arc::new(error))
+    }
+}
+
+impl StoreError {
+    /// The same failure of a shared transaction, told to one more of those who shared it.
+    pub(super) fn again(&self) -> StoreError {
+        match self {
+            StoreError::Database(error) => StoreError::Database(error.clone()),
+            _ => StoreError::Closed,
+        }
+    }
+}
+
+pub(super) fn open(file: &Path) -> Result<Connection, StoreError> {
+    let at = |source| StoreError::Open { file: file.into(), source };
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(file, flags).map_err(at)?;
+    connection.busy_timeout(BUSY_MAX).map_err(at)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(at)?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(at)?;
+    connection.pragma_update(None, "foreign_keys", true).map_err(at)?;
+    migrate(&mut connection, file)?;
+    Ok(connection)
+}
+
+fn migrate(connection: &mut Connection, file: &Path) -> Result<(), StoreError> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let found: usize = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = MIGRATIONS.len();
+    if found > known {
+        return Err(StoreError::Newer { file: file.into(), found, known });
+    }
+    for migration in &MIGRATIONS[found..] {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "user_version", known)?;
+    transaction.commit()?;
+    Ok(())
+}

@@ -1,0 +1,128 @@
+CREATE TABLE meta (
+  name  TEXT PRIMARY KEY,
+  value INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE users (
+  name       TEXT PRIMARY KEY,
+  role       TEXT NOT NULL,
+  token_hash BLOB NOT NULL UNIQUE,
+  created_ms INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE switches (
+  id          INTEGER PRIMARY KEY AUTOINCREMENT,
+  name        TEXT NOT NULL UNIQUE,
+  driver      TEXT NOT NULL,
+  off_time_ms INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE nodes (
+  id           INTEGER PRIMARY KEY AUTOINCREMENT,
+  name         TEXT NOT NULL UNIQUE,
+  serial       TEXT NOT NULL UNIQUE,
+  -- What firmware shows of the serial number: two nodes with equal last 8 digits could not be told apart.
+  serial_short TEXT NOT NULL UNIQUE,
+  mac          TEXT NOT NULL UNIQUE,
+  model        TEXT NOT NULL,
+  switch_id    INTEGER NOT NULL REFERENCES switches (id),
+  port         TEXT NOT NULL,
+  boot         INTEGER NOT NULL DEFAULT 0,
+  UNIQUE (switch_id, port)
+) STRICT;
+
+CREATE TABLE environments (
+  name            TEXT PRIMARY KEY,
+  manifest        BLOB NOT NULL,
+  image_bytes     INTEGER NOT NULL,
+  family          TEXT NOT NULL,
+  family_evidence TEXT NOT NULL,
+  architecture    TEXT,
+  added_ms        INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE reservations (
+  id       INTEGER PRIMARY KEY AUTOINCREMENT,
+  owner    TEXT NOT NULL REFERENCES users (name),
+  from_ms  INTEGER NOT NULL,
+  until_ms INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE holds (
+  reservation_id INTEGER NOT NULL REFERENCES reservations (id),
+  node_id        INTEGER NOT NULL REFERENCES nodes (id),
+  from_ms        INTEGER NOT NULL,
+  until_ms       INTEGER NOT NULL,
+  ended_ms       INTEGER,
+  PRIMARY KEY (reservation_id, node_id)
+) STRICT;
+
+-- Two users never hold one node for overlapping times, whatever the program above believes.
+CREATE TRIGGER holds_do_not_overlap BEFORE INSERT ON holds
+WHEN EXISTS (
+  SELECT 1 FROM holds
+  WHERE node_id = NEW.node_id AND ended_ms IS NULL AND from_ms < NEW.until_ms AND until_ms > NEW.from_ms
+)
+BEGIN
+  SELECT RAISE(ABORT, 'holds overlap');
+END;
+
+CREATE TABLE deployments (
+  id             INTEGER PRIMARY KEY AUTOINCREMENT,
+  node_id        INTEGER NOT NULL REFERENCES nodes (id),
+  reservation_id INTEGER NOT NULL REFERENCES reservations (id),
+  -- Until when the form may stay open.
+  form_until_ms  INTEGER NOT NULL,
+  form           TEXT,
+  run            INTEGER NOT NULL,
+  seq            INTEGER NOT NULL,
+  boot           INTEGER NOT NULL,
+  registered     TEXT NOT NULL,
+  attempt        INTEGER NOT NULL,
+  resumed        INTEGER NOT NULL,
+  restarts       INTEGER NOT NULL,
+  sent_back      INTEGER NOT NULL,
+  kernel         TEXT,
+  script_started INTEGER NOT NULL,
+  evidence       TEXT,
+  process        TEXT NOT NULL,
+  state          TEXT NOT NULL,
+  phase          TEXT,
+  cause_name     TEXT,
+  cause_seen     TEXT,
+  -- When the present state was entered; calendar time, for people.
+  since_ms       INTEGER NOT NULL
+) STRICT;
+
+-- One live deployment a node.
+CREATE UNIQUE INDEX deployments_live ON deployments (node_id) WHERE state <> 'ended';
+
+CREATE TABLE journal (
+  id            INTEGER PRIMARY KEY AUTOINCREMENT,
+  unix_ms       INTEGER NOT NULL,
+  actor         TEXT NOT NULL,
+  what          TEXT NOT NULL,
+  node_id       INTEGER REFERENCES nodes (id),
+  deployment_id INTEGER REFERENCES deployments (id),
+  run           INTEGER,
+  seq           INTEGER,
+  process       TEXT,
+  state         TEXT,
+  phase         TEXT,
+  cause_name    TEXT,
+  cause_seen    TEXT,
+  detail        TEXT
+) STRICT;
+
+CREATE INDEX journal_by_deployment ON journal (deployment_id, id);
+CREATE INDEX journal_by_node ON journal (node_id, id);
+
+-- What the first boot of a run told of the user's script: the end of its output.
+CREATE TABLE script_outputs (
+  deployment_id INTEGER NOT NULL REFERENCES deployments (id),
+  run           INTEGER NOT NULL,
+  exit_code     INTEGER NOT NULL,
+  output        BLOB NOT NULL,
+  unix_ms       INTEGER NOT NULL,
+  PRIMARY KEY (deployment_id, run)
+) STRICT;
