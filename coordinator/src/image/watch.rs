@@ -1,0 +1,70 @@
+//! What an import keeps an eye on while it works: the caller's wish to stop, the free space, the progress bar.
+//! Asked after every megabyte by `decode.rs` and `pack.rs`; knows nothing of what they do.
+
+use super::error::{ImportError, LibraryError};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How far an import is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImportProgress {
+    /// What is being done.
+    pub stage: Stage,
+    /// How much of it is done, in bytes; of the file while decoding, of the image while packing.
+    pub done: u64,
+    /// How much there is to do, in bytes, when that is known.
+    pub total: Option<u64>,
+}
+
+/// What an import does, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Unpacks the file. Left out for files that are not compressed.
+    Decoding,
+    /// Cuts the image into chunks and compresses them.
+    Packing,
+}
+
+/// The eye on one import.
+pub(super) struct Watch<'a> {
+    /// The image file, for errors.
+    source: PathBuf,
+    directory: PathBuf,
+    floor: u64,
+    progress: &'a mut dyn FnMut(ImportProgress),
+    stop: &'a AtomicBool,
+}
+
+impl<'a> Watch<'a> {
+    /// Watches the import of `source` into `directory`, where `floor` bytes must stay free.
+    pub(super) fn new(
+        source: &Path,
+        directory: &Path,
+        floor: u64,
+        progress: &'a mut dyn FnMut(ImportProgress),
+        stop: &'a AtomicBool,
+    ) -> Self {
+        Watch { source: source.to_owned(), directory: directory.to_owned(), floor, progress, stop }
+    }
+
+    /// Reports `progress`, unless the import has to end.
+    pub(super) fn report(&mut self, progress: ImportProgress) -> Result<(), ImportError> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(ImportError::Stopped { path: self.source.clone() });
+        }
+        (self.progress)(progress);
+        Ok(())
+    }
+
+    /// Fails when writing `bytes` would leave less free than must stay.
+    pub(super) fn room_for(&self, bytes: u64) -> Result<(), ImportError> {
+        let space = rustix::fs::statvfs(&self.directory)
+            .map_err(|error| LibraryError::io("measure the free space of", &self.directory)(error.into()))?;
+        // What is free for everybody, not what is kept back for root.
+        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        if free.saturating_sub(bytes) < self.floor {
+            return Err(ImportError::Space { directory: self.directory.clone(), free, floor: self.floor });
+        }
+        Ok(())
+    }
+}
