@@ -1,0 +1,187 @@
+//! Wires the house: opens what is stored, starts broker, link, runner and listeners, and ends them in order.
+
+use crate::bus::gate::{Gate, GateSettings};
+use crate::bus::link::{Link, LinkSettings};
+use crate::bus::{Admission, COORDINATOR_CLIENT_ID, Doorkeeper, Identity, LiveBoots, Login, Refusal};
+use crate::config::Config;
+use crate::credentials::Credentials;
+use crate::data_directory::DataDirectory;
+use crate::domain::user::Role;
+use crate::http::{self, Inner, Shared};
+use crate::runner::{Board, Outside, Runner, jobs};
+use crate::signal;
+use crate::store::Store;
+use anyhow::Context as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+/// What the link heard and the runner has not taken in yet.
+const HEARD_WAITING: usize = 1024;
+
+/// Who may come in at the broker.
+struct Door {
+    credentials: Credentials,
+    live: watch::Receiver<LiveBoots>,
+    store: Store,
+}
+
+impl Door {
+    async fn identify(&self, login: &Login) -> Result<Identity, Refusal> {
+        if login.user_name == COORDINATOR_CLIENT_ID {
+            let expected = self.credentials.coordinator_password();
+            return same(&login.password, &expected)
+                .then_some(Identity::Coordinator)
+                .ok_or(Refusal::Credentials);
+        }
+        if let Ok(serial) = login.user_name.parse() {
+            let boot = self.live.borrow().get(&serial).copied().ok_or(Refusal::Credentials)?;
+            let expected = self.credentials.boot_keys(serial, boot).mqtt_password;
+            let agent = Identity::Agent { serial, boot };
+            return same(&login.password, &expected).then_some(agent).ok_or(Refusal::Credentials);
+        }
+        let user = self.store.user_of_token(&login.password).await.map_err(|_| Refusal::Unavailable)?;
+        match user {
+            Some(user) if user.name == login.user_name => match user.role {
+                Role::Monitor | Role::Admin => Ok(Identity::Monitor { name: user.name }),
+                Role::User => Err(Refusal::NotAuthorised),
+            },
+            _ => Err(Refusal::Credentials),
+        }
+    }
+}
+
+/// Compares hashes, which takes the same time wherever the texts differ.
+fn same(shown: &str, expected: &str) -> bool {
+    blake3::hash(shown.as_bytes()) == blake3::hash(expected.as_bytes())
+}
+
+impl Doorkeeper for Door {
+    fn admit<'a>(&'a self, login: &'a Login) -> Admission<'a> {
+        Box::pin(self.identify(login))
+    }
+}
+
+async fn bind(what: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("failed to listen for {what} at {address}"))
+}
+
+/// Runs the coordinator until Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// When something cannot be opened or bound, or the store or the broker fails: the service manager starts
+/// the coordinator again, and it goes on from what it saved.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    let data = DataDirectory::open(&config.data_directory)?;
+    let _only_one = data.lock()?;
+    let credentials = Credentials::new(data.site_key()?);
+    let store = data.store()?;
+    let library = Arc::new(data.library(config.free_bytes)?);
+    if let Err(error) = jobs::sweep(&library, &store).await {
+        tracing::warn!(%error, "images could not be swept");
+    }
+    let people = bind("people", config.people.listen).await?;
+    let nodes = bind("nodes", config.nodes.listen).await?;
+    let head = config.nodes.advertised(nodes.local_addr()?).to_string();
+
+    let board = Board::default();
+    let door = Door { credentials: credentials.clone(), live: board.live_boots(), store: store.clone() };
+    let gate = Gate::start(
+        GateSettings::new(config.broker.listen),
+        config.site.clone(),
+        Arc::new(door),
+        board.live_boots(),
+    )
+    .await?;
+    let broker = config.broker.advertised(gate.local_addr());
+    let epoch = store.begin_epoch().await?;
+    let (heard, mut hearing) = mpsc::channel(HEARD_WAITING);
+    let settings = LinkSettings {
+        host: gate.local_addr().ip().to_string(),
+        tcp_port: gate.local_addr().port(),
+        name: COORDINATOR_CLIENT_ID.into(),
+        password: credentials.coordinator_password(),
+        site: config.site.clone(),
+        epoch,
+    };
+    let link = Link::start(settings, credentials.clone(), board.live_boots(), heard);
+    let outside = Outside::new(link.clone(), credentials.clone(), head.clone());
+    let (runner, handle) = Runner::load(store.clone(), config.policy.clone(), outside, board.clone()).await?;
+    let to_runner = handle.clone();
+    tokio::spawn(async move {
+        while let Some(heard) = hearing.recv().await {
+            if to_runner.heard(heard).await.is_err() {
+                return;
+            }
+        }
+    });
+
+    let people_at = config.people.advertised(people.local_addr()?);
+    let addresses = Addresses { people: people_at, nodes: head.parse()?, broker };
+    data.write_private("addresses.json", &serde_json::to_vec_pretty(&addresses)?)?;
+    tracing::info!(people = %addresses.people, nodes = %addresses.nodes, %broker, epoch, "coordinator is up");
+
+    let shared = Shared::new(Inner {
+        site: config.site,
+        store,
+        runner: handle,
+        board,
+        credentials,
+        library,
+        broker: broker.to_string(),
+        head,
+        hold: config.hold,
+    });
+    let (stop, stopped) = watch::channel(false);
+    let mut running = tokio::spawn(runner.run(stopped.clone()));
+    let mut people = serve_http(people, http::people(shared.clone()), stopped.clone());
+    let mut nodes = serve_http(nodes, http::nodes(shared), stopped);
+    let ended: anyhow::Result<()> = tokio::select! {
+        () = signal::stop() => Ok(()),
+        result = &mut running => result.context("the runner panicked").and_then(|result| Ok(result?)),
+        () = gate.router_died() => Err(anyhow::anyhow!("the broker's router died")),
+        result = &mut people => Err(http_ended("people", result)),
+        result = &mut nodes => Err(http_ended("nodes", result)),
+    };
+    tracing::info!("coordinator is ending");
+    // A receiver that is gone has ended already.
+    let _ = stop.send(true);
+    if !running.is_finished() {
+        running.await.context("the runner panicked")??;
+    }
+    link.stop().await;
+    gate.stop().await;
+    ended
+}
+
+/// Where a running coordinator is reached; written to `addresses.json` in its directory.
+#[derive(serde::Serialize)]
+struct Addresses {
+    people: SocketAddr,
+    nodes: SocketAddr,
+    broker: SocketAddr,
+}
+
+type Serving = tokio::task::JoinHandle<std::io::Result<()>>;
+
+fn serve_http(listener: TcpListener, routes: axum::Router, mut stopped: watch::Receiver<bool>) -> Serving {
+    tokio::spawn(async move {
+        let serving = axum::serve(listener, routes);
+        let stop = async move { drop(stopped.wait_for(|stop| *stop).await) };
+        tokio::select! {
+            result = async { serving.await } => result,
+            // Requests under way are cut: agents and clients ask again, and what was answered is on disk.
+            () = stop => Ok(()),
+        }
+    })
+}
+
+fn http_ended(whom: &str, result: Result<std::io::Result<()>, tokio::task::JoinError>) -> anyhow::Error {
+    match result {
+        Ok(Ok(())) => anyhow::anyhow!("the listener for {whom} ended"),
+        Ok(Err(error)) => anyhow::Error::new(error).context(format!("the listener for {whom} failed")),
+        Err(error) => anyhow::Error::new(error).context(format!("the listener for {whom} panicked")),
+    }
+}

@@ -1,0 +1,320 @@
+//! The coordinator's own settings: a TOML file becomes a checked [`Config`]. Nodes, switches,
+//! environments and users are not here; they live in the store. Every error names file, key, what was
+//! found and what is allowed.
+
+use crate::machine::Policy;
+use piseduce_protocol::topic::Site;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use toml::{Table, Value};
+
+/// Checked settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The site, a level of every topic.
+    pub site: Site,
+    /// Where store, images and site key are.
+    pub data_directory: PathBuf,
+    /// The listener for nodes.
+    pub nodes: Listener,
+    /// The listener for people.
+    pub people: Listener,
+    /// The embedded broker's listener.
+    pub broker: Listener,
+    /// The machine's limits.
+    pub policy: Policy,
+    /// How long nodes are held for an open form.
+    pub hold: Duration,
+    /// What the library of images leaves free on its file system, in bytes.
+    pub free_bytes: u64,
+}
+
+/// Where to listen, and how others reach it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// The address to bind.
+    pub listen: SocketAddr,
+    /// The address that others use; TCP port 0 stands for the one that was bound.
+    advertised: SocketAddr,
+}
+
+impl Listener {
+    /// The address that others use, once `bound` is known.
+    pub fn advertised(&self, bound: SocketAddr) -> SocketAddr {
+        match self.advertised.port() {
+            0 => SocketAddr::new(self.advertised.ip(), bound.port()),
+            _ => self.advertised,
+        }
+    }
+}
+
+/// What is wrong with a settings file.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("failed to read {file}")]
+    Read {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is no TOML.
+    #[error("{file} is not TOML: {message}")]
+    Syntax {
+        /// Which file.
+        file: PathBuf,
+        /// Where and why.
+        message: String,
+    },
+    /// A value is not what it should be.
+    #[error("{file}: {key} is {found}; allowed: {allowed}")]
+    Value {
+        /// Which file.
+        file: PathBuf,
+        /// Which key, with its section.
+        key: String,
+        /// What is there.
+        found: String,
+        /// What may be there.
+        allowed: String,
+    },
+}
+
+impl Config {
+    /// Reads the settings in `file`.
+    ///
+    /// # Errors
+    /// Every [`ConfigError`].
+    pub fn read(file: &Path) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(file)
+            .map_err(|source| ConfigError::Read { file: file.into(), source })?;
+        Config::parse(&text, file)
+    }
+
+    /// The settings in `text`, which came from `file`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Syntax`] and [`ConfigError::Value`].
+    pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
+        let table: Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
+            file: file.into(),
+            message: error.to_string(),
+        })?;
+        let mut top = Section { file, name: "", table };
+        let config = Config {
+            site: top.site()?,
+            data_directory: top
+                .text("data_directory", "a directory")?
+                .map_or("/var/lib/piseduce".into(), Into::into),
+            nodes: top.section("nodes")?.listener("0.0.0.0:8070")?,
+            people: top.section("people")?.listener("127.0.0.1:8080")?,
+            broker: top.section("broker")?.listener("0.0.0.0:1883")?,
+            policy: Policy::default(),
+            hold: Duration::ZERO,
+            free_bytes: 0,
+        };
+        let limits = top.section("limits")?.limits(config)?;
+        top.finish()?;
+        Ok(limits)
+    }
+}
+
+/// One table of the file, from which keys are taken until none is left.
+struct Section<'a> {
+    file: &'a Path,
+    name: &'static str,
+    table: Table,
+}
+
+impl<'a> Section<'a> {
+    fn wrong(&self, key: &str, found: impl AsRef<str>, allowed: impl Into<String>) -> ConfigError {
+        let key = if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) };
+        ConfigError::Value {
+            file: self.file.into(),
+            key,
+            found: found.as_ref().into(),
+            allowed: allowed.into(),
+        }
+    }
+
+    fn section(&mut self, name: &'static str) -> Result<Section<'a>, ConfigError> {
+        match self.table.remove(name) {
+            None => Ok(Section { file: self.file, name, table: Table::new() }),
+            Some(Value::Table(table)) => Ok(Section { file: self.file, name, table }),
+            Some(other) => Err(self.wrong(name, other.to_string(), format!("a section [{name}]"))),
+        }
+    }
+
+    fn text(&mut self, key: &str, allowed: &str) -> Result<Option<String>, ConfigError> {
+        match self.table.remove(key) {
+            None => Ok(None),
+            Some(Value::String(text)) if !text.is_empty() => Ok(Some(text)),
+            Some(other) => Err(self.wrong(key, other.to_string(), format!("text: {allowed}"))),
+        }
+    }
+
+    fn number(
+        &mut self,
+        key: &str,
+        default: u64,
+        allowed: std::ops::RangeInclusive<u64>,
+    ) -> Result<u64, ConfigError> {
+        let found = match self.table.remove(key) {
+            None => return Ok(default),
+            Some(found) => found,
+        };
+        let number = found.as_integer().and_then(|number| u64::try_from(number).ok());
+        number.filter(|number| allowed.contains(number)).ok_or_else(|| {
+            self.wrong(
+                key,
+                found.to_string(),
+                format!("a whole number from {} to {}", allowed.start(), allowed.end()),
+            )
+        })
+    }
+
+    fn site(&mut self) -> Result<Site, ConfigError> {
+        let allowed = "1 to 63 characters of a-z, 0-9, `-` and `_`";
+        let name = self.text("site", allowed)?.unwrap_or("main".into());
+        Site::new(&name).map_err(|_| self.wrong("site", format!("\"{name}\""), allowed))
+    }
+
+    fn address(&mut self, key: &str) -> Result<Option<SocketAddr>, ConfigError> {
+        let allowed = "IP address and TCP port such as \"10.0.0.1:8070\"";
+        let Some(text) = self.text(key, allowed)? else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| self.wrong(key, format!("\"{text}\""), allowed))
+    }
+
+    fn listener(mut self, default: &str) -> Result<Listener, ConfigError> {
+        let listen = self.address("listen")?;
+        let listen = listen.unwrap_or_else(|| default.parse().expect("a default is an address"));
+        let advertised = self.address("advertised_address")?;
+        let advertised = match advertised {
+            Some(advertised) => advertised,
+            None if listen.ip().is_unspecified() => {
+                let allowed = format!(
+                    "the address by which others reach \"{listen}\", such as \"10.0.0.1:{}\"",
+                    listen.port()
+                );
+                return Err(self.wrong("advertised_address", "missing", allowed));
+            }
+            None => listen,
+        };
+        if advertised.ip().is_unspecified() {
+            let allowed = "one address of this head node, not a wildcard";
+            return Err(self.wrong("advertised_address", format!("\"{advertised}\""), allowed));
+        }
+        self.finish()?;
+        Ok(Listener { listen, advertised })
+    }
+
+    fn limits(mut self, config: Config) -> Result<Config, ConfigError> {
+        let defaults = Policy::default();
+        let seconds = |duration: Duration| duration.as_secs();
+        let mut time = |key: &str, default: Duration| {
+            self.number(key, seconds(default), 1..=86_400).map(Duration::from_secs)
+        };
+        let restart_after = time("restart_after_s", defaults.restart_after)?;
+        let blocked_max = time("blocked_max_s", defaults.blocked_max)?;
+        let env_boot_restart_after = time("env_boot_restart_after_s", defaults.env_boot_restart_after)?;
+        let env_boot_blocked_max = time("env_boot_blocked_max_s", defaults.env_boot_blocked_max)?;
+        let hold = time("hold_s", Duration::from_secs(15 * 60))?;
+        let boots_in_flight = self.number("boots_in_flight", defaults.boots_in_flight as u64, 1..=1000)?;
+        let spacing_ms = u64::try_from(defaults.boot_spacing.as_millis()).unwrap_or(u64::MAX);
+        let spacing_ms = self.number("boot_spacing_ms", spacing_ms, 0..=600_000)?;
+        let restart_budget = self.number("restart_budget", defaults.restart_budget.into(), 0..=10)?;
+        let free_mb = self.number("free_space_mb", 1024, 0..=1_000_000_000)?;
+        let policy = Policy {
+            restart_budget: u32::try_from(restart_budget).expect("at most 10"),
+            restart_after,
+            blocked_max,
+            env_boot_restart_after,
+            env_boot_blocked_max,
+            boots_in_flight: usize::try_from(boots_in_flight).expect("at most 1000"),
+            boot_spacing: Duration::from_millis(spacing_ms),
+            ..defaults
+        };
+        policy.check().map_err(|error| {
+            let allowed =
+                format!("at least {}, so that all {} restarts can be used", error.needed, error.budget);
+            self.wrong(&format!("{}_s", error.blocked), error.found.to_string(), allowed)
+        })?;
+        self.finish()?;
+        Ok(Config { policy, hold, free_bytes: free_mb << 20, ..config })
+    }
+
+    /// Nothing may be left: a key that nobody takes is a typing error.
+    fn finish(self) -> Result<(), ConfigError> {
+        let known = match self.name {
+            "" => "site, data_directory, [nodes], [people], [broker], [limits]",
+            "limits" => {
+                "restart_budget, restart_after_s, blocked_max_s, env_boot_restart_after_s, \
+                 env_boot_blocked_max_s, hold_s, boots_in_flight, boot_spacing_ms, free_space_mb"
+            }
+            _ => "listen, advertised_address",
+        };
+        match self.table.keys().next() {
+            None => Ok(()),
+            Some(key) => Err(self.wrong(key, "not a setting", known)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        site = "lab"
+        [nodes]
+        listen = "0.0.0.0:8070"
+        advertised_address = "10.0.0.1:8070"
+        [broker]
+        listen = "10.0.0.1:0"
+    "#;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("head.toml"))
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default() {
+        let config = parse(GOOD).unwrap();
+        assert_eq!(config.people.listen, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!(config.policy, Policy::default());
+        let bound = "10.0.0.1:4711".parse().unwrap();
+        assert_eq!(config.broker.advertised(bound), bound);
+    }
+
+    #[test]
+    fn an_error_names_file_key_what_was_found_and_what_is_allowed() {
+        let with = |line: &str| format!("{GOOD}\n{line}");
+        let cases = [
+            (GOOD.replace("\"lab\"", "\"Lab/1\""), ["site", "\"Lab/1\"", "a-z"]),
+            (GOOD.replace("\"lab\"", "7"), ["site", "is 7", "text"]),
+            (
+                GOOD.replace("10.0.0.1:8070", "0.0.0.0:8070"),
+                ["nodes.advertised_address", "0.0.0.0:8070", "not a wildcard"],
+            ),
+            (
+                GOOD.replace("advertised_address", "advertized"),
+                ["nodes.advertised_address", "missing", "10.0.0.1:8070"],
+            ),
+            (GOOD.replace("10.0.0.1:0", "head:1883"), ["broker.listen", "\"head:1883\"", "IP address"]),
+            (with("tls = true"), ["broker.tls", "not a setting", "listen, advertised_address"]),
+            (with("[limits]\nblocked_max_s = 10"), ["limits.blocked_max_s", "is 10", "at least 300"]),
+            (with("[limits]\nhold_s = -1"), ["limits.hold_s", "is -1", "from 1 to 86400"]),
+            (with("[limit]\nhold_s = 1"), ["limit is", "not a setting", "[limits]"]),
+        ];
+        for (text, expected) in cases {
+            let error = parse(&text).unwrap_err().to_string();
+            assert!(error.starts_with("head.toml: "), "{error}");
+            for part in expected {
+                assert!(error.contains(part), "`{part}` is not in: {error}");
+            }
+        }
+        assert!(parse("site =").unwrap_err().to_string().contains("line 1"));
+    }
+}

@@ -1,0 +1,167 @@
+//! The one directory that a coordinator owns: store, images, site key. Readable by its owner only.
+
+use crate::image::{Library, LibraryError, Limits};
+use crate::store::{Store, StoreError};
+use piseduce_protocol::seal::SiteKey;
+use rustix::fs::FlockOperation;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// A coordinator's directory.
+#[derive(Clone, Debug)]
+pub struct DataDirectory {
+    root: PathBuf,
+}
+
+/// What is wrong with a coordinator's directory.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// It, or a file in it, cannot be used.
+    #[error("failed to {action} {path}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// At what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A coordinator has it.
+    #[error("another coordinator uses {0}")]
+    InUse(PathBuf),
+    /// The site key is not 32 bytes that only its owner may read.
+    #[error("{path} is no site key: it must be a file of 32 bytes that only its owner may read (mode 0600)")]
+    SiteKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No random bytes.
+    #[error("the kernel gives no random bytes: {0}")]
+    Random(getrandom::Error),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The images cannot be opened.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+}
+
+impl DataDirectory {
+    /// Creates the directory if it is missing.
+    ///
+    /// # Errors
+    /// [`DataError::Io`].
+    pub fn open(root: &Path) -> Result<Self, DataError> {
+        let created = DirBuilder::new().recursive(true).mode(0o700).create(root);
+        created.map_err(|source| DataError::Io { action: "create", path: root.into(), source })?;
+        Ok(DataDirectory { root: root.into() })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Keeps other coordinators out for as long as the returned file is open.
+    ///
+    /// # Errors
+    /// [`DataError::InUse`] when there is one already.
+    pub fn lock(&self) -> Result<File, DataError> {
+        let path = self.file("coordinator.lock");
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+        let file = file.map_err(|source| DataError::Io { action: "open", path, source })?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(file),
+            Err(_) => Err(DataError::InUse(self.root.clone())),
+        }
+    }
+
+    /// The store.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn store(&self) -> Result<Store, DataError> {
+        Ok(Store::open(&self.file("store.sqlite"))?)
+    }
+
+    /// The images; `free_bytes` are left free on their file system.
+    ///
+    /// # Errors
+    /// When they cannot be opened.
+    pub fn library(&self, free_bytes: u64) -> Result<Library, DataError> {
+        Ok(Library::open(&self.file("images"), Limits { free_bytes, ..Limits::default() })?)
+    }
+
+    /// The site key; made from random bits the first time.
+    ///
+    /// # Errors
+    /// [`DataError::SiteKey`] when the file is something else, or others may read it.
+    pub fn site_key(&self) -> Result<SiteKey, DataError> {
+        let path = self.file("site.key");
+        let io = |action| {
+            let path = path.clone();
+            move |source| DataError::Io { action, path, source }
+        };
+        match File::open(&path) {
+            Ok(mut file) => {
+                let mut bytes = Vec::new();
+                (&mut file).take(33).read_to_end(&mut bytes).map_err(io("read"))?;
+                let private = file.metadata().map_err(io("read"))?.mode() & 0o077 == 0;
+                let key = <[u8; 32]>::try_from(bytes).ok().filter(|_| private);
+                key.map(SiteKey).ok_or(DataError::SiteKey { path: path.clone() })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let mut key = [0; 32];
+                getrandom::fill(&mut key).map_err(DataError::Random)?;
+                self.write_private("site.key", &key)?;
+                Ok(SiteKey(key))
+            }
+            Err(error) => Err(io("open")(error)),
+        }
+    }
+
+    /// Writes a file that only its owner may read, whole or not at all.
+    ///
+    /// # Errors
+    /// [`DataError::Io`].
+    pub fn write_private(&self, name: &str, bytes: &[u8]) -> Result<(), DataError> {
+        let (path, temporary) = (self.file(name), self.file(&format!("{name}.new")));
+        let write = || {
+            let mut file =
+                OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            std::fs::rename(&temporary, &path)?;
+            File::open(&self.root)?.sync_all()
+        };
+        write().map_err(|source| DataError::Io { action: "write", path: path.clone(), source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn the_site_key_is_made_once_and_must_stay_private() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = DataDirectory::open(&directory.path().join("data")).unwrap();
+        let key = data.site_key().unwrap();
+        assert!(data.site_key().unwrap() == key);
+        let path = directory.path().join("data/site.key");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(data.site_key(), Err(DataError::SiteKey { .. })));
+    }
+
+    #[test]
+    fn a_second_coordinator_is_kept_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = DataDirectory::open(directory.path()).unwrap();
+        let first = data.lock().unwrap();
+        assert!(matches!(data.lock(), Err(DataError::InUse(_))));
+        drop(first);
+        data.lock().unwrap();
+    }
+}

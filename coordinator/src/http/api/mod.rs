@@ -1,0 +1,50 @@
+//! `/api/v1`: one file a resource.
+
+mod deployments;
+mod environments;
+mod nodes;
+mod reservations;
+
+use super::Shared;
+use super::auth::Asker;
+use super::error::ApiError;
+use crate::api::CoordinatorView;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{FromRequest, Request, State};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::de::DeserializeOwned;
+
+pub(super) fn routes() -> Router<Shared> {
+    let v1 = Router::new()
+        .route("/coordinator", get(coordinator))
+        .merge(nodes::routes())
+        .merge(reservations::routes())
+        .merge(environments::routes())
+        .merge(deployments::routes());
+    Router::new().nest("/api/v1", v1).fallback(unknown)
+}
+
+async fn unknown(request: Request) -> ApiError {
+    ApiError::missing("resource", request.uri().path())
+}
+
+async fn coordinator(State(shared): State<Shared>, asker: Asker) -> Json<CoordinatorView> {
+    Json(CoordinatorView {
+        version: env!("CARGO_PKG_VERSION").into(),
+        site: shared.site.name().into(),
+        user: asker.0.name,
+    })
+}
+
+/// A JSON body whose errors look like all others.
+struct Body<T>(T);
+
+impl<T: DeserializeOwned> FromRequest<Shared> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, shared: &Shared) -> Result<Self, ApiError> {
+        let parsed: Result<Json<T>, JsonRejection> = Json::from_request(request, shared).await;
+        Ok(Body(parsed?.0))
+    }
+}

@@ -1,0 +1,102 @@
+//! Nodes: what they are, what is done with them by name, and how they become known.
+
+use super::super::Shared;
+use super::super::auth::Asker;
+use super::super::error::ApiError;
+use super::super::view;
+use super::Body;
+use crate::api::{DriverName, ImportedView, Inventory, NodeEntry, NodeView, Started, SwitchEntry};
+use crate::clock;
+use crate::domain::node::NodeAttributes;
+use crate::domain::switch::{Driver, OFF_TIME_DEFAULT, SwitchAttributes};
+use crate::machine::event::Request;
+use crate::permission::Action;
+use crate::store::Actor;
+use axum::extract::{Path, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use std::time::Duration;
+
+pub(super) fn routes() -> Router<Shared> {
+    Router::new()
+        .route("/nodes", get(list))
+        .route("/nodes/import", post(import))
+        .route("/nodes/{name}", get(show))
+        .route("/nodes/{name}/{request}", post(ask))
+}
+
+async fn list(State(shared): State<Shared>, asker: Asker) -> Result<Json<Vec<NodeView>>, ApiError> {
+    asker.check(Action::Look)?;
+    Ok(Json(shared.board.all().iter().map(view::node).collect()))
+}
+
+async fn show(
+    State(shared): State<Shared>,
+    asker: Asker,
+    Path(name): Path<String>,
+) -> Result<Json<NodeView>, ApiError> {
+    asker.check(Action::Look)?;
+    let known = shared.board.node(&name).ok_or_else(|| ApiError::missing("node", &name))?;
+    Ok(Json(view::node(&known)))
+}
+
+async fn ask(
+    State(shared): State<Shared>,
+    asker: Asker,
+    Path((name, request)): Path<(String, String)>,
+) -> Result<Json<Started>, ApiError> {
+    let request = match request.as_str() {
+        "cancel" => Request::Cancel,
+        "reboot" => Request::HardReboot,
+        "deploy-again" => Request::DeployAgain,
+        "destroy" => Request::Destroy,
+        other => return Err(ApiError::missing("request", other)),
+    };
+    let known = shared.board.node(&name).ok_or_else(|| ApiError::missing("node", &name))?;
+    let deployment = known.deployment.ok_or_else(|| {
+        let message = format!("node `{name}` is free: nobody holds it");
+        ApiError::conflict("free", message, "`piseduce reserve` holds it for you")
+    })?;
+    asker.check(Action::Control { owner: &deployment.owner })?;
+    let id = deployment.live.deployment.id;
+    shared.runner.ask(id, request, &asker.0.name).await?;
+    Ok(Json(Started { node: name, deployment: id }))
+}
+
+async fn import(
+    State(shared): State<Shared>,
+    asker: Asker,
+    Body(inventory): Body<Inventory>,
+) -> Result<Json<ImportedView>, ApiError> {
+    asker.check(Action::Administer)?;
+    let invalid =
+        |error: &dyn std::error::Error| ApiError::invalid(error.to_string(), "nothing was imported");
+    let switches: Result<Vec<_>, _> = inventory.switches.into_iter().map(switch).collect();
+    let nodes: Result<Vec<_>, _> = inventory.nodes.into_iter().map(node).collect();
+    let switches = switches.map_err(|error| invalid(&error))?;
+    let nodes = nodes.map_err(|error| invalid(&error))?;
+    let actor = Actor::User(asker.0.name);
+    let imported = shared.store.import(switches, nodes, clock::unix_ms(), actor).await?;
+    shared.runner.inventory_changed().await?;
+    Ok(Json(ImportedView { added: imported.added, changed: imported.changed, unchanged: imported.unchanged }))
+}
+
+fn switch(entry: SwitchEntry) -> Result<SwitchAttributes, crate::domain::switch::SwitchError> {
+    let driver = match entry.driver {
+        DriverName::Command => Driver::Command { argv: entry.argv },
+    };
+    let off_time = entry.off_time_ms.map_or(OFF_TIME_DEFAULT, Duration::from_millis);
+    SwitchAttributes { name: entry.name, driver, off_time }.checked()
+}
+
+fn node(entry: NodeEntry) -> Result<NodeAttributes, crate::domain::node::NodeError> {
+    let attributes = NodeAttributes {
+        name: entry.name,
+        serial: entry.serial,
+        mac: entry.mac,
+        model: entry.model,
+        switch: entry.switch,
+        port: entry.port,
+    };
+    attributes.checked()
+}

@@ -1,0 +1,114 @@
+//! The one place where an error becomes an HTTP status. The operator's mistakes get a code, a message
+//! and a hint; our own trouble is logged and called so.
+
+use crate::api::ErrorBody;
+use crate::runner::RequestError;
+use crate::store::{Conflict, StoreError};
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+/// A request that is answered with an error.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    body: ErrorBody,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, code: &str, message: impl Into<String>, hint: &str) -> Self {
+        ApiError { status, body: ErrorBody { code: code.into(), message: message.into(), hint: hint.into() } }
+    }
+
+    pub(super) fn unauthorized() -> Self {
+        let hint = "show a token of `piseduce user add` as `Authorization: Bearer …`";
+        ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", "no valid token was shown", hint)
+    }
+
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        ApiError::new(StatusCode::FORBIDDEN, "forbidden", message, "")
+    }
+
+    pub(super) fn missing(what: &'static str, name: &str) -> Self {
+        Conflict::Missing { what, name: name.into() }.into()
+    }
+
+    pub(super) fn invalid(message: impl Into<String>, hint: &str) -> Self {
+        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", message, hint)
+    }
+
+    pub(super) fn conflict(code: &str, message: impl Into<String>, hint: &str) -> Self {
+        ApiError::new(StatusCode::CONFLICT, code, message, hint)
+    }
+
+    pub(super) fn ours(error: &dyn std::error::Error) -> Self {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(next) = source {
+            text = format!("{text}: {next}");
+            source = next.source();
+        }
+        tracing::error!(error = text, "request failed");
+        let hint = "this is the coordinator's trouble, not yours: see its log";
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the coordinator failed", hint)
+    }
+}
+
+impl From<Conflict> for ApiError {
+    fn from(conflict: Conflict) -> Self {
+        let message = conflict.to_string();
+        match conflict {
+            Conflict::Missing { what: "environment", .. } => ApiError::new(
+                StatusCode::NOT_FOUND,
+                "missing",
+                message,
+                "`piseduce environment list` shows what there is",
+            ),
+            Conflict::Missing { what: "node", .. } => ApiError::new(
+                StatusCode::NOT_FOUND,
+                "missing",
+                message,
+                "`piseduce node list` shows what there is",
+            ),
+            Conflict::Missing { .. } => ApiError::new(StatusCode::NOT_FOUND, "missing", message, ""),
+            Conflict::Taken { .. } => ApiError::conflict("taken", message, "choose another name"),
+            Conflict::Held { .. } => {
+                ApiError::conflict("held", message, "choose another node, or ask its holder")
+            }
+            Conflict::InUse { .. } => ApiError::conflict("in_use", message, ""),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Conflict(conflict) => conflict.into(),
+            other => ApiError::ours(&other),
+        }
+    }
+}
+
+impl From<RequestError> for ApiError {
+    fn from(error: RequestError) -> Self {
+        let message = error.to_string();
+        match error {
+            RequestError::Refused(_) => ApiError::conflict("refused", message, ""),
+            RequestError::Conflict(conflict) => conflict.into(),
+            RequestError::Ending => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "ending", message, ""),
+        }
+    }
+}
+
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
+        ApiError::invalid(rejection.body_text(), "")
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.status, Json(self.body)).into_response()
+    }
+}

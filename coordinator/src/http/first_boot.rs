@@ -1,0 +1,72 @@
+//! Reports of a written card about itself. The first line of the body is the token of the run: a card
+//! speaks for its own run only, and only until it is over.
+
+use super::Shared;
+use super::error::ApiError;
+use crate::clock;
+use crate::credentials::Proof;
+use crate::machine::event::FirstBootSign;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::post;
+use piseduce_protocol::id::{DeploymentId, Run};
+
+/// The longest end of a script's output that is kept, in bytes.
+const OUTPUT_BYTES_MAX: usize = 64 << 10;
+
+pub(super) fn routes() -> Router<Shared> {
+    Router::new()
+        .route("/first-boot/v1/{deployment}/{run}/{what}", post(report))
+        .route("/first-boot/v1/{deployment}/{run}/finished/{code}", post(finished))
+}
+
+async fn report(
+    State(shared): State<Shared>,
+    Path((deployment, run, what)): Path<(u64, u32, String)>,
+    body: Bytes,
+) -> Result<StatusCode, ApiError> {
+    let (sign, proof) = match what.as_str() {
+        "booted" => (FirstBootSign::Booted, Proof::Booted),
+        "started" => (FirstBootSign::ScriptStarted, Proof::FirstBoot),
+        "interrupted" => (FirstBootSign::ScriptInterrupted, Proof::FirstBoot),
+        other => return Err(ApiError::missing("report", other)),
+    };
+    let (deployment, run) = (DeploymentId(deployment), Run(run));
+    content(&shared, proof, deployment, run, &body)?;
+    shared.runner.first_boot(deployment, run, sign).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn finished(
+    State(shared): State<Shared>,
+    Path((deployment, run, code)): Path<(u64, u32, i32)>,
+    body: Bytes,
+) -> Result<StatusCode, ApiError> {
+    let (deployment, run) = (DeploymentId(deployment), Run(run));
+    let output = content(&shared, Proof::FirstBoot, deployment, run, &body)?;
+    let output = output[output.len().saturating_sub(OUTPUT_BYTES_MAX)..].to_vec();
+    if shared.store.deployment(deployment).await?.is_some_and(|stored| stored.deployment.run == run) {
+        shared.store.keep_output(deployment, run, code, output, clock::unix_ms()).await?;
+    }
+    shared.runner.first_boot(deployment, run, FirstBootSign::ScriptEnded(code)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What follows the token in a body whose token is right.
+fn content<'a>(
+    shared: &Shared,
+    proof: Proof,
+    deployment: DeploymentId,
+    run: Run,
+    body: &'a [u8],
+) -> Result<&'a [u8], ApiError> {
+    let end = body.iter().position(|byte| *byte == b'\n').unwrap_or(body.len());
+    let expected = shared.credentials.card_token(proof, deployment, run);
+    // Comparing hashes takes the same time wherever the tokens differ.
+    if blake3::hash(body[..end].trim_ascii()) != blake3::hash(expected.as_bytes()) {
+        return Err(ApiError::forbidden("the first line is not the token of this run"));
+    }
+    Ok(body.get(end + 1..).unwrap_or_default())
+}

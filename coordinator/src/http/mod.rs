@@ -1,0 +1,81 @@
+//! HTTP: one listener for people (`/api/v1`, by bearer token), one for nodes (images, bundles, boot views,
+//! reports of first boots). Reads ask the store and the board; writes go to the runner's inbox.
+
+mod api;
+mod auth;
+mod boot;
+mod error;
+mod first_boot;
+mod images;
+mod view;
+
+use crate::credentials::Credentials;
+use crate::image::Library;
+use crate::runner::{Board, Handle};
+use crate::store::Store;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use piseduce_protocol::topic::Site;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The longest body of a request by people: a script and some keys.
+const API_BODY_BYTES_MAX: usize = 4 << 20;
+/// The longest body of a report: a token and 64 KiB of output.
+const REPORT_BYTES_MAX: usize = 80 << 10;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct Shared {
+    inner: Arc<Inner>,
+}
+
+/// What the handlers need of the other rooms.
+pub struct Inner {
+    /// The site.
+    pub site: Site,
+    /// Everything that is stored.
+    pub store: Store,
+    /// The way to the runner.
+    pub runner: Handle,
+    /// Every node as it is now.
+    pub board: Board,
+    /// The secrets of the site.
+    pub credentials: Credentials,
+    /// The images.
+    pub library: Arc<Library>,
+    /// The broker's address as nodes reach it.
+    pub broker: String,
+    /// The nodes' listener's address as nodes reach it.
+    pub head: String,
+    /// How long nodes are held for an open form.
+    pub hold: Duration,
+}
+
+impl Shared {
+    /// Shares `inner` with every handler.
+    pub fn new(inner: Inner) -> Self {
+        Shared { inner: Arc::new(inner) }
+    }
+}
+
+impl std::ops::Deref for Shared {
+    type Target = Inner;
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+/// What people reach.
+pub fn people(shared: Shared) -> Router {
+    api::routes().layer(DefaultBodyLimit::max(API_BODY_BYTES_MAX)).with_state(shared)
+}
+
+/// What nodes reach.
+pub fn nodes(shared: Shared) -> Router {
+    Router::new()
+        .merge(images::routes())
+        .merge(boot::routes())
+        .merge(first_boot::routes().layer(DefaultBodyLimit::max(REPORT_BYTES_MAX)))
+        .with_state(shared)
+}

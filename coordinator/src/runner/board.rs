@@ -1,0 +1,148 @@
+//! What others may look at: every node as it is now. Written by the runner alone.
+
+use crate::bus::LiveBoots;
+use crate::clock::UnixMs;
+use crate::domain::node::Node;
+use crate::domain::reservation::ReservationId;
+use crate::machine::Live;
+use crate::netboot::view::{View, view};
+use crate::store::JournalId;
+use piseduce_protocol::id::{BootNumber, DeploymentId, Serial};
+use piseduce_protocol::report::Progress;
+use piseduce_protocol::status::{DeploymentStatus, NodeStatus, SCHEMA};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
+use tokio::sync::watch;
+
+/// A node as it is now.
+#[derive(Clone, Debug)]
+pub struct NodeView {
+    /// The node.
+    pub node: Node,
+    /// The last journal entry about it.
+    pub journal: JournalId,
+    /// Whether its port was last proven on or off.
+    pub powered: Option<bool>,
+    /// Its deployment, if it is not free.
+    pub deployment: Option<DeploymentView>,
+}
+
+/// A live deployment as it is now.
+#[derive(Clone, Debug)]
+pub struct DeploymentView {
+    /// The deployment.
+    pub live: Live,
+    /// The user who has it.
+    pub owner: String,
+    /// The reservation that it stands on.
+    pub reservation: ReservationId,
+    /// Until when its form may stay open.
+    pub form_until: UnixMs,
+    /// When the reservation ends.
+    pub until: UnixMs,
+    /// When the present state was entered.
+    pub since: UnixMs,
+    /// How far the present work is.
+    pub progress: Option<Progress>,
+    /// What it waits for.
+    pub waiting: Option<String>,
+}
+
+impl NodeView {
+    /// What the node's firmware gets when it asks.
+    pub fn boot_view(&self) -> View {
+        view(self.deployment.as_ref().map(|deployment| &deployment.live.deployment))
+    }
+
+    /// What everybody may read.
+    pub fn status(&self) -> NodeStatus {
+        NodeStatus {
+            schema: SCHEMA,
+            journal: self.journal.0,
+            node: self.node.attributes.name.clone(),
+            serial: self.node.attributes.serial,
+            deployment: self.deployment.as_ref().map(DeploymentView::status),
+            power: self.powered,
+        }
+    }
+}
+
+impl DeploymentView {
+    fn status(&self) -> DeploymentStatus {
+        let now = &self.live.deployment;
+        DeploymentStatus {
+            id: now.id,
+            run: now.run,
+            process: now.process(),
+            state: now.state(),
+            since_unix_ms: self.since.0,
+            waiting: self.waiting.clone(),
+            cause: now.cause().cloned(),
+            progress: self.progress,
+            environment: now.form.as_ref().map(|form| form.environment.clone()),
+            owner: self.owner.clone(),
+        }
+    }
+}
+
+/// The shared view of all nodes.
+#[derive(Clone)]
+pub struct Board {
+    nodes: Arc<RwLock<BTreeMap<String, NodeView>>>,
+    live_boots: Arc<watch::Sender<LiveBoots>>,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Board { nodes: Arc::default(), live_boots: Arc::new(watch::Sender::default()) }
+    }
+}
+
+impl Board {
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, NodeView>> {
+        self.nodes.read().expect("nobody panics while holding the board")
+    }
+
+    /// All nodes, by name.
+    pub fn all(&self) -> Vec<NodeView> {
+        self.read().values().cloned().collect()
+    }
+
+    /// The node of this name.
+    pub fn node(&self, name: &str) -> Option<NodeView> {
+        self.read().get(name).cloned()
+    }
+
+    /// The node with this serial number.
+    pub fn by_serial(&self, serial: Serial) -> Option<NodeView> {
+        self.read().values().find(|view| view.node.attributes.serial == serial).cloned()
+    }
+
+    /// The node of this live deployment.
+    pub fn by_deployment(&self, id: DeploymentId) -> Option<NodeView> {
+        let is_it = |view: &&NodeView| view.deployment.as_ref().is_some_and(|d| d.live.deployment.id == id);
+        self.read().values().find(is_it).cloned()
+    }
+
+    /// Which boot of each node may speak at the broker now.
+    pub fn live_boots(&self) -> watch::Receiver<LiveBoots> {
+        self.live_boots.subscribe()
+    }
+
+    pub(super) fn put(&self, view: NodeView) {
+        let mut nodes = self.nodes.write().expect("nobody panics while holding the board");
+        // A renamed node is not there twice.
+        nodes.retain(|name, old| old.node.id != view.node.id || *name == view.node.attributes.name);
+        nodes.insert(view.node.attributes.name.clone(), view);
+    }
+
+    pub(super) fn set_live_boots(&self, live: HashMap<Serial, BootNumber>) {
+        self.live_boots.send_if_modified(|now| {
+            let changed = **now != live;
+            if changed {
+                *now = Arc::new(live);
+            }
+            changed
+        });
+    }
+}

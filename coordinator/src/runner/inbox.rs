@@ -1,0 +1,261 @@
+//! What reaches the runner, from whom, and how a message becomes an event at a deployment.
+
+use super::Runner;
+use crate::bus::link::Heard;
+use crate::clock;
+use crate::domain::reservation::Reservation;
+use crate::machine::Refusal;
+use crate::machine::event::{AgentSign, Event, FirstBootSign, Powered, Request, Sign};
+use crate::store::{Actor, Conflict, Opened, StoreError, Wanted};
+use piseduce_protocol::id::{BootNumber, DeploymentId, Run, Seq, Serial};
+use piseduce_protocol::report::{Answer, Hello, Outcome, Report};
+use tokio::sync::{mpsc, oneshot};
+
+/// To the runner.
+pub(super) enum Message {
+    Heard(Heard),
+    Reserve(Wanted, oneshot::Sender<Result<Opened, RequestError>>),
+    Ask(DeploymentId, Request, String, Reply),
+    Powered(DeploymentId, Seq, Powered),
+    ViewServed(DeploymentId, Seq),
+    BootAsked(Serial),
+    FirstBoot(DeploymentId, Run, FirstBootSign),
+    InventoryChanged(Reply),
+}
+
+/// Whom to tell how a request went.
+pub(super) type Reply = oneshot::Sender<Result<(), RequestError>>;
+
+/// Why a request came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The machine says no.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// It contradicts what is there.
+    #[error("{0}")]
+    Conflict(#[from] Conflict),
+    /// The coordinator is ending.
+    #[error("the coordinator is ending; try again when it runs")]
+    Ending,
+}
+
+/// How others reach the runner.
+#[derive(Clone)]
+pub struct Handle {
+    inbox: mpsc::Sender<Message>,
+}
+
+impl Handle {
+    pub(super) fn new(inbox: mpsc::Sender<Message>) -> Self {
+        Handle { inbox }
+    }
+
+    async fn send(&self, message: Message) -> Result<(), RequestError> {
+        self.inbox.send(message).await.map_err(|_| RequestError::Ending)
+    }
+
+    async fn answered<T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<Result<T, RequestError>>) -> Message,
+    ) -> Result<T, RequestError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(message(reply)).await?;
+        answer.await.map_err(|_| RequestError::Ending)?
+    }
+
+    /// Holds nodes for a user.
+    ///
+    /// # Errors
+    /// [`RequestError::Conflict`] naming who holds a node until when.
+    pub async fn reserve(&self, wanted: Wanted) -> Result<Reservation, RequestError> {
+        self.answered(|reply| Message::Reserve(wanted, reply)).await.map(|opened| opened.reservation)
+    }
+
+    /// Asks the machine for something in a user's name. When this returns, the answer is on disk.
+    ///
+    /// # Errors
+    /// [`RequestError::Refused`] with the machine's reason.
+    pub async fn ask(
+        &self,
+        deployment: DeploymentId,
+        request: Request,
+        user: &str,
+    ) -> Result<(), RequestError> {
+        self.answered(|reply| Message::Ask(deployment, request, user.into(), reply)).await
+    }
+
+    /// The inventory in the store changed.
+    ///
+    /// # Errors
+    /// [`RequestError::Ending`].
+    pub async fn inventory_changed(&self) -> Result<(), RequestError> {
+        self.answered(Message::InventoryChanged).await
+    }
+
+    /// A node's firmware asked for its boot view.
+    ///
+    /// # Errors
+    /// [`RequestError::Ending`].
+    pub async fn boot_asked(&self, serial: Serial) -> Result<(), RequestError> {
+        self.send(Message::BootAsked(serial)).await
+    }
+
+    /// The card of a run reported. Whoever calls has checked its proof.
+    ///
+    /// # Errors
+    /// [`RequestError::Ending`].
+    pub async fn first_boot(
+        &self,
+        deployment: DeploymentId,
+        run: Run,
+        sign: FirstBootSign,
+    ) -> Result<(), RequestError> {
+        self.send(Message::FirstBoot(deployment, run, sign)).await
+    }
+
+    /// What the broker link heard.
+    ///
+    /// # Errors
+    /// [`RequestError::Ending`].
+    pub async fn heard(&self, heard: Heard) -> Result<(), RequestError> {
+        self.send(Message::Heard(heard)).await
+    }
+}
+
+impl Runner {
+    pub(super) async fn receive(&mut self, message: Message) -> Result<(), StoreError> {
+        match message {
+            Message::Heard(heard) => self.heard(heard),
+            Message::Reserve(wanted, reply) => {
+                // The answer may be a conflict; a store that fails is another matter and ends the runner.
+                let result = match self.store.reserve(wanted).await {
+                    Ok(opened) => {
+                        for stored in &opened.deployments {
+                            let node = stored.node.id;
+                            self.take_up(stored.clone());
+                            self.show(node);
+                        }
+                        Ok(opened)
+                    }
+                    Err(StoreError::Conflict(conflict)) => Err(conflict.into()),
+                    Err(other) => return Err(other),
+                };
+                let _ = reply.send(result);
+            }
+            Message::Ask(id, request, user, reply) => {
+                let known = self.deployment(id).is_some();
+                let refusal = self.step(id, &Event::Asked(request), &Actor::User(user), None);
+                let refusal = refusal.or((!known).then_some(Refusal::Ended));
+                self.turn.replies.push((reply, refusal.map_or(Ok(()), |refusal| Err(refusal.into()))));
+            }
+            Message::Powered(id, seq, powered) => self.powered(id, seq, powered),
+            Message::ViewServed(id, seq) => self.seen(id, Sign::ViewServed(seq), None),
+            Message::BootAsked(serial) => {
+                if let Some(id) = self.deployment_of(serial) {
+                    self.seen(id, Sign::BootAsked, None);
+                }
+            }
+            Message::FirstBoot(id, run, sign) => self.seen(id, Sign::FirstBoot(run, sign), None),
+            Message::InventoryChanged(reply) => {
+                self.load_inventory().await?;
+                self.show_all();
+                let _ = reply.send(Ok(()));
+            }
+        }
+        Ok(())
+    }
+
+    fn deployment_of(&self, serial: Serial) -> Option<DeploymentId> {
+        self.nodes.get(self.serials.get(&serial)?)?.deployment
+    }
+
+    fn seen(&mut self, id: DeploymentId, sign: Sign, detail: Option<String>) {
+        self.step(id, &Event::Seen(sign), &Actor::Machine, detail);
+    }
+
+    fn powered(&mut self, id: DeploymentId, seq: Seq, powered: Powered) {
+        let node = self.lives.get(&id).map(|held| held.node);
+        if let Some(known) = node.and_then(|node| self.nodes.get_mut(&node)) {
+            known.powered = match powered {
+                Powered::On => Some(true),
+                Powered::Off => Some(false),
+                Powered::Failed(_) => None,
+            };
+        }
+        self.seen(id, Sign::Power(seq, powered), None);
+    }
+
+    fn heard(&mut self, heard: Heard) {
+        match heard {
+            Heard::Up => self.link_since = Some(clock::now()),
+            Heard::Down => {
+                // What silence there was until now is counted before the clocks stand still.
+                let ids: Vec<DeploymentId> = self.lives.keys().copied().collect();
+                for id in ids {
+                    self.step(id, &Event::Tick, &Actor::Machine, None);
+                }
+                self.link_since = None;
+            }
+            Heard::Report(serial, boot, report) => {
+                if let Some(id) = self.deployment_of(serial) {
+                    self.reported(id, serial, boot, report);
+                }
+            }
+            Heard::Beat(serial, boot, beat) => {
+                if let Some(id) = self.deployment_of(serial) {
+                    let sign = AgentSign::Beat { boot, last: beat.last, card_busy: beat.card_busy };
+                    self.seen(id, Sign::Agent(sign), None);
+                }
+            }
+            Heard::Lost(serial, boot) => {
+                tracing::debug!(%serial, %boot, "the broker lost the agent's connection")
+            }
+        }
+    }
+
+    fn reported(&mut self, id: DeploymentId, serial: Serial, boot: BootNumber, report: Report) {
+        match report {
+            Report::Hello(hello) => {
+                if hello.serial != serial {
+                    tracing::warn!(%serial, claimed = %hello.serial, "hello with another node's serial number dropped");
+                    return;
+                }
+                let detail = described(&hello);
+                let sign = AgentSign::Hello { boot, kernel: hello.kernel };
+                self.seen(id, Sign::Agent(sign), Some(detail));
+            }
+            Report::Answer(answer) => self.answered(id, answer),
+        }
+    }
+
+    fn answered(&mut self, id: DeploymentId, answer: Answer) {
+        let current = self.deployment(id).is_some_and(|now| now.ticket() == answer.ticket);
+        let detail = match &answer.outcome {
+            Outcome::Done(said) if !said.is_empty() => Some(said.clone()),
+            Outcome::Refused(why) => {
+                tracing::warn!(ticket = %answer.ticket, why, "agent refuses");
+                None
+            }
+            _ => None,
+        };
+        if let (true, Outcome::Progress(progress), Some(held)) =
+            (current, &answer.outcome, self.lives.get_mut(&id))
+        {
+            held.progress = Some(*progress);
+        }
+        self.seen(id, Sign::Agent(AgentSign::Answer(answer)), detail);
+        if let Some(node) = self.lives.get(&id).map(|held| held.node) {
+            self.show(node);
+        }
+    }
+}
+
+/// A hello, for the journal.
+fn described(hello: &Hello) -> String {
+    let card = hello.card.as_ref().map_or_else(
+        || "no card".into(),
+        |card| format!("card {} of {} bytes", card.cid.as_deref().unwrap_or(&card.device), card.bytes),
+    );
+    format!("hello: {}, {}, agent {}, {card}", hello.model, hello.mac, hello.agent)
+}

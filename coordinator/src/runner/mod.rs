@@ -1,0 +1,367 @@
+//! The loop: event → `advance` → save → perform. The only owner of live deployments, and the only
+//! caller of the machine; whatever comes in while a transaction is written shares the next one.
+//!
+//! Decides nothing itself. What comes in is in [`inbox`], what goes out in [`perform`], what others may
+//! look at in [`board`], reservation times in [`calendar`].
+
+mod calendar;
+mod perform;
+
+pub mod board;
+pub mod inbox;
+pub mod jobs;
+
+pub use board::{Board, NodeView};
+pub use inbox::{Handle, RequestError};
+pub use perform::Outside;
+
+use crate::clock::{self, Instant, UnixMs};
+use crate::domain::deployment::{Condition, Deployment};
+use crate::domain::node::{Node, NodeId};
+use crate::domain::reservation::ReservationId;
+use crate::machine::event::Event;
+use crate::machine::{Effect, Live, Moment, Policy, Refusal, admission, advance};
+use crate::store::{Actor, Change, JournalId, Store, StoreError, StoredDeployment};
+use board::DeploymentView;
+use inbox::{Message, Reply};
+use piseduce_protocol::id::{DeploymentId, Serial};
+use piseduce_protocol::report::Progress;
+use piseduce_protocol::state::State;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// At most this many messages share a transaction.
+const MESSAGES_A_TURN: usize = 256;
+/// Messages that wait for their turn; who sends more waits.
+const INBOX_MESSAGES: usize = 1024;
+/// Calendar times are looked at this often, because the calendar may be set meanwhile.
+const CALENDAR_EVERY: Duration = Duration::from_secs(5);
+
+/// A live deployment with what belongs to it.
+struct Held {
+    live: Live,
+    node: NodeId,
+    owner: String,
+    reservation: ReservationId,
+    form_until: UnixMs,
+    until: UnixMs,
+    since: UnixMs,
+    journal: JournalId,
+    progress: Option<Progress>,
+}
+
+/// A node and what is known of it now.
+struct Known {
+    node: Node,
+    deployment: Option<DeploymentId>,
+    powered: Option<bool>,
+    journal: JournalId,
+}
+
+/// Owns every live deployment.
+pub struct Runner {
+    store: Store,
+    policy: Policy,
+    outside: Outside,
+    board: Board,
+    inbox: mpsc::Receiver<Message>,
+    handle: mpsc::WeakSender<Message>,
+    lives: BTreeMap<DeploymentId, Held>,
+    nodes: HashMap<NodeId, Known>,
+    serials: HashMap<Serial, NodeId>,
+    link_since: Option<Instant>,
+    /// The latest calendar time that this site has seen; the calendar does not run backwards unnoticed.
+    latest: UnixMs,
+    turn: TurnLog,
+}
+
+/// What one turn of the loop has gathered.
+#[derive(Default)]
+struct TurnLog {
+    changes: Vec<Change>,
+    /// The state that each change left.
+    left: Vec<State>,
+    /// What follows from the last change of each deployment.
+    effects: BTreeMap<DeploymentId, Vec<Effect>>,
+    replies: Vec<(Reply, Result<(), RequestError>)>,
+    /// What the turn itself brought up, for the next one.
+    next: VecDeque<Message>,
+}
+
+impl Runner {
+    /// Loads every live deployment and takes it up again.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn load(
+        store: Store,
+        policy: Policy,
+        outside: Outside,
+        board: Board,
+    ) -> Result<(Runner, Handle), StoreError> {
+        let (sender, inbox) = mpsc::channel(INBOX_MESSAGES);
+        let mut runner = Runner {
+            store,
+            policy,
+            outside,
+            board,
+            inbox,
+            handle: sender.downgrade(),
+            lives: BTreeMap::new(),
+            nodes: HashMap::new(),
+            serials: HashMap::new(),
+            link_since: None,
+            latest: UnixMs::default(),
+            turn: TurnLog::default(),
+        };
+        runner.load_inventory().await?;
+        for stored in runner.store.live_deployments().await? {
+            let id = stored.deployment.id;
+            runner.take_up(stored);
+            runner.step(id, &Event::CoordinatorStarted, &Actor::Machine, None);
+        }
+        runner.show_all();
+        Ok((runner, Handle::new(sender)))
+    }
+
+    async fn load_inventory(&mut self) -> Result<(), StoreError> {
+        self.outside.set_switches(self.store.switches().await?);
+        for node in self.store.nodes().await? {
+            self.serials.retain(|_, id| *id != node.id);
+            self.serials.insert(node.attributes.serial, node.id);
+            match self.nodes.get_mut(&node.id) {
+                Some(known) => known.node = node,
+                None => {
+                    let fresh =
+                        Known { node, deployment: None, powered: None, journal: JournalId::default() };
+                    self.nodes.insert(fresh.node.id, fresh);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_up(&mut self, stored: StoredDeployment) {
+        let id = stored.deployment.id;
+        self.latest = self.latest.max(stored.since);
+        if let Some(known) = self.nodes.get_mut(&stored.node.id) {
+            known.deployment = Some(id);
+            known.journal = stored.journal;
+        }
+        let held = Held {
+            live: Live::new(stored.deployment, clock::now()),
+            node: stored.node.id,
+            owner: stored.owner,
+            reservation: stored.reservation,
+            form_until: stored.form_until,
+            until: stored.until,
+            since: stored.since,
+            journal: stored.journal,
+            progress: None,
+        };
+        self.lives.insert(id, held);
+    }
+
+    /// Serves until every handle is gone or `stop` changes.
+    ///
+    /// # Errors
+    /// When the store fails: what cannot be saved must not be done, so the coordinator ends and is restarted.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), StoreError> {
+        self.settle().await?;
+        let mut messages = Vec::new();
+        loop {
+            let wake = self.wake_at();
+            tokio::select! {
+                count = self.inbox.recv_many(&mut messages, MESSAGES_A_TURN) => {
+                    if count == 0 { return Ok(()) }
+                }
+                () = clock::sleep_until(wake) => {}
+                _ = stop.changed() => return Ok(()),
+            }
+            for message in messages.drain(..) {
+                self.receive(message).await?;
+            }
+            self.settle().await?;
+        }
+    }
+
+    /// Lets time, admission and what followed from this turn take effect until nothing is left to do now.
+    async fn settle(&mut self) -> Result<(), StoreError> {
+        loop {
+            self.tick();
+            self.admit();
+            self.commit().await?;
+            let next = std::mem::take(&mut self.turn.next);
+            if next.is_empty() {
+                return Ok(());
+            }
+            for message in next {
+                self.receive(message).await?;
+            }
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { at: clock::now(), link_since: self.link_since }
+    }
+
+    fn wake_at(&self) -> Instant {
+        let moment = self.moment();
+        let deadlines = self.lives.values().filter_map(|held| held.live.deadline(moment, &self.policy));
+        let pause = admission::admit(self.on_switches(), moment.at, &self.policy).look_again;
+        deadlines.chain(pause).min().unwrap_or(Instant(u64::MAX)).min(moment.at + CALENDAR_EVERY)
+    }
+
+    fn on_switches(&self) -> impl Iterator<Item = admission::OnSwitch<'_>> {
+        self.lives.values().filter_map(|held| Some((self.nodes.get(&held.node)?.node.switch.0, &held.live)))
+    }
+
+    fn tick(&mut self) {
+        let moment = self.moment();
+        let due = |held: &Held| held.live.deadline(moment, &self.policy).is_some_and(|at| at <= moment.at);
+        let ids: Vec<DeploymentId> =
+            self.lives.iter().filter(|(_, held)| due(held)).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.step(id, &Event::Tick, &Actor::Machine, None);
+        }
+        for (id, request) in self.calendar_due(clock::unix_ms()) {
+            self.step(id, &Event::Asked(request), &Actor::Machine, None);
+        }
+    }
+
+    fn admit(&mut self) {
+        loop {
+            let admitted = admission::admit(self.on_switches(), clock::now(), &self.policy).admitted;
+            if admitted.is_empty() {
+                return;
+            }
+            for id in admitted {
+                let event = Event::Seen(crate::machine::event::Sign::Admitted);
+                self.step(id, &event, &Actor::Machine, None);
+            }
+        }
+    }
+
+    /// One event at one deployment; what changed is saved at the end of the turn.
+    fn step(
+        &mut self,
+        id: DeploymentId,
+        event: &Event,
+        actor: &Actor,
+        detail: Option<String>,
+    ) -> Option<Refusal> {
+        let moment = self.moment();
+        let held = self.lives.get_mut(&id)?;
+        let before = held.live.deployment.clone();
+        let (live, mut effects) = advance(held.live.clone(), event, moment, &self.policy);
+        held.live = live;
+        let refusal = effects.iter().find_map(|effect| match effect {
+            Effect::Refuse(refusal) => Some(*refusal),
+            _ => None,
+        });
+        effects.retain(|effect| !matches!(effect, Effect::Refuse(_)));
+        let now = &held.live.deployment;
+        if *now != before {
+            if now.state() != before.state() || now.seq != before.seq {
+                held.progress = None;
+            }
+            tracing::info!(deployment = %id, run = %now.run, seq = %now.seq, state = %now.state(), "state");
+            self.turn.left.push(before.state());
+            let change = Change { deployment: now.clone(), node: held.node, actor: actor.clone(), detail };
+            self.turn.changes.push(change);
+            self.turn.effects.insert(id, effects);
+        } else if !effects.is_empty() {
+            self.turn.effects.insert(id, effects);
+        }
+        refusal
+    }
+
+    /// Saves what this turn changed, then acts on it.
+    async fn commit(&mut self) -> Result<(), StoreError> {
+        let changes = std::mem::take(&mut self.turn.changes);
+        let left = std::mem::take(&mut self.turn.left);
+        let at = clock::unix_ms();
+        if !changes.is_empty() {
+            self.latest = self.latest.max(at);
+            let saved = self.store.save(changes.clone(), at).await?;
+            for ((change, from), saved) in changes.iter().zip(left).zip(saved) {
+                let now = &change.deployment;
+                if let Some(held) = self.lives.get_mut(&now.id) {
+                    held.since = saved.since;
+                    held.journal = saved.journal;
+                }
+                if let Some(known) = self.nodes.get_mut(&change.node) {
+                    known.journal = saved.journal;
+                    self.outside.tell(&known.node, now, from, saved.journal, at);
+                }
+            }
+        }
+        let ended = |change: &&Change| matches!(change.deployment.condition, Condition::Ended(_));
+        for change in changes.iter().filter(ended) {
+            self.lives.remove(&change.deployment.id);
+            if let Some(known) = self.nodes.get_mut(&change.node) {
+                known.deployment = None;
+            }
+        }
+        for change in &changes {
+            self.show(change.node);
+        }
+        if !changes.is_empty() {
+            self.show_live_boots();
+        }
+        for (id, effects) in std::mem::take(&mut self.turn.effects) {
+            self.perform(id, effects);
+        }
+        for (reply, result) in self.turn.replies.drain(..) {
+            // Whoever asked may be gone; what was asked is done all the same.
+            let _ = reply.send(result);
+        }
+        Ok(())
+    }
+
+    fn view(&self, node: NodeId) -> Option<NodeView> {
+        let known = self.nodes.get(&node)?;
+        let held = known.deployment.and_then(|id| self.lives.get(&id));
+        Some(NodeView {
+            node: known.node.clone(),
+            journal: known.journal,
+            powered: known.powered,
+            deployment: held.map(|held| DeploymentView {
+                live: held.live.clone(),
+                owner: held.owner.clone(),
+                reservation: held.reservation,
+                form_until: held.form_until,
+                until: held.until,
+                since: held.since,
+                progress: held.progress,
+                waiting: crate::machine::waiting::waiting(&held.live, self.moment(), &self.policy),
+            }),
+        })
+    }
+
+    /// Shows a node to those who look, and to the world.
+    fn show(&self, node: NodeId) {
+        if let Some(view) = self.view(node) {
+            self.outside.publish(view.status());
+            self.board.put(view);
+        }
+    }
+
+    fn show_all(&self) {
+        self.nodes.keys().for_each(|node| self.show(*node));
+        self.show_live_boots();
+    }
+
+    fn show_live_boots(&self) {
+        let live = self.lives.values().filter_map(|held| {
+            let serial = self.nodes.get(&held.node)?.node.attributes.serial;
+            Some((serial, held.live.deployment.live_boot()?))
+        });
+        self.board.set_live_boots(live.collect());
+    }
+
+    fn deployment(&self, id: DeploymentId) -> Option<&Deployment> {
+        self.lives.get(&id).map(|held| &held.live.deployment)
+    }
+}

@@ -1,0 +1,140 @@
+//! Hands each effect to the one adapter that carries it out, and tells the world what changed.
+
+use super::Runner;
+use super::inbox::Message;
+use crate::bus::link::Link;
+use crate::clock::{self, UnixMs};
+use crate::credentials::Credentials;
+use crate::domain::deployment::Deployment;
+use crate::domain::node::{Node, SwitchId};
+use crate::domain::switch::{Driver, Switch};
+use crate::machine::Effect;
+use crate::machine::effect::Ask;
+use crate::machine::event::Powered;
+use crate::power::{CommandSwitch, Job, Limits, Port, Power, PowerQueue};
+use crate::store::JournalId;
+use piseduce_protocol::bundle::Bundle;
+use piseduce_protocol::cause::{Cause, CauseKind};
+use piseduce_protocol::command::{Command, Order, Work};
+use piseduce_protocol::id::{DeploymentId, Seq};
+use piseduce_protocol::state::State;
+use piseduce_protocol::status::{NodeStatus, SCHEMA, StateEvent};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The adapters that carry effects out.
+pub struct Outside {
+    link: Link,
+    credentials: Credentials,
+    /// The address of the nodes' listener as nodes reach it.
+    head: String,
+    queues: HashMap<SwitchId, (Switch, PowerQueue)>,
+}
+
+impl Outside {
+    /// Adapters for the broker behind `link` and no switch yet.
+    pub fn new(link: Link, credentials: Credentials, head: String) -> Self {
+        Outside { link, credentials, head, queues: HashMap::new() }
+    }
+
+    /// Takes up these switches; the queue of one that did not change goes on.
+    pub(super) fn set_switches(&mut self, switches: Vec<Switch>) {
+        let mut before = std::mem::take(&mut self.queues);
+        for switch in switches {
+            let queue = match before.remove(&switch.id) {
+                Some((same, queue)) if same == switch => queue,
+                _ => {
+                    let Driver::Command { argv } = switch.attributes.driver.clone();
+                    let driver = Arc::new(CommandSwitch::new(argv));
+                    PowerQueue::new(driver, switch.attributes.off_time, Limits::default())
+                }
+            };
+            self.queues.insert(switch.id, (switch, queue));
+        }
+    }
+
+    pub(super) fn publish(&self, status: NodeStatus) {
+        self.link.publish(status);
+    }
+
+    /// Tells of a change of state, once it is saved.
+    pub(super) fn tell(&self, node: &Node, now: &Deployment, from: State, journal: JournalId, at: UnixMs) {
+        if now.state() != from {
+            self.link.event(StateEvent {
+                schema: SCHEMA,
+                journal: journal.0,
+                unix_ms: at.0,
+                node: node.attributes.name.clone(),
+                deployment: now.id,
+                run: now.run,
+                process: now.process(),
+                from: Some(from),
+                state: now.state(),
+                cause: now.cause().cloned(),
+            });
+        }
+        if now.live_boot().is_none() {
+            self.link.forget(node.attributes.serial);
+        }
+    }
+
+    fn command(&self, node: &Node, deployment: &Deployment, ask: Ask) {
+        let Some(form) = &deployment.form else { return };
+        let serial = node.attributes.serial;
+        let order = match ask {
+            Ask::Stop => Order::Stop,
+            Ask::Reboot => Order::Reboot,
+            Ask::Work { state, attempt, manifest, verify, recopy_boot } => {
+                let keys = self.credentials.boot_keys(serial, deployment.boot);
+                let bundle = self.credentials.bundle(node, deployment, form, &self.head);
+                Order::Perform(Work {
+                    state,
+                    attempt,
+                    manifest,
+                    bundle: Bundle::name_of(&bundle.lock(&keys.bundle)),
+                    part_size: form.part_size,
+                    verify,
+                    recopy_boot,
+                })
+            }
+        };
+        let command = Command { ticket: deployment.ticket(), unix_ms: clock::unix_ms().0, order };
+        self.link.command(serial, deployment.boot, command);
+    }
+}
+
+impl Runner {
+    pub(super) fn perform(&mut self, id: DeploymentId, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::ServeView(seq) => self.turn.next.push_back(Message::ViewServed(id, seq)),
+                Effect::PowerOff(seq) => self.power(id, seq, Power::Off),
+                Effect::PowerOn(seq) => self.power(id, seq, Power::On),
+                Effect::Command(seq, ask) => {
+                    let Some(held) = self.lives.get(&id) else { continue };
+                    let Some(known) = self.nodes.get(&held.node) else { continue };
+                    debug_assert_eq!(held.live.deployment.seq, seq, "effects are those of the last change");
+                    self.outside.command(&known.node, &held.live.deployment, ask);
+                }
+                Effect::Refuse(_) => unreachable!("refusals are answered in the turn that brings them"),
+            }
+        }
+    }
+
+    fn power(&mut self, id: DeploymentId, seq: Seq, power: Power) {
+        let node = self.lives.get(&id).and_then(|held| self.nodes.get(&held.node)).map(|known| &known.node);
+        let (Some(node), Some(inbox)) = (node, self.handle.upgrade()) else { return };
+        let Some((_, queue)) = self.outside.queues.get_mut(&node.switch) else {
+            let cause = Cause::new(CauseKind::SwitchRefused, "the node's switch is not registered");
+            self.turn.next.push_back(Message::Powered(id, seq, Powered::Failed(cause)));
+            return;
+        };
+        let port = Port { port: node.attributes.port.clone(), node: node.attributes.name.clone() };
+        queue.start(Job { port, power }, move |powered| {
+            tokio::spawn(async move {
+                // A runner that is gone is told by its successor's own reading of the port.
+                let _ = inbox.send(Message::Powered(id, seq, powered)).await;
+            });
+        });
+    }
+}
