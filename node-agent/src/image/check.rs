@@ -1,0 +1,150 @@
+//! Proves that the card holds what the manifest says, by reading it back past every cache.
+
+use super::chunk;
+use super::{Scene, in_parallel};
+use crate::cancel::Cancelled;
+use crate::card::{Buffer, CardError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// Threads that read and hash: one reads while the other hashes.
+const WORKERS: usize = 2;
+
+/// Why a check did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// Somebody asked for it.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+    /// The card failed.
+    #[error(transparent)]
+    Card(#[from] CardError),
+    /// The card does not hold the chunk.
+    #[error("chunk {chunk} at byte {byte} of {card} is not what was written there")]
+    Mismatch {
+        /// The card.
+        card: String,
+        /// Which chunk, from 0.
+        chunk: usize,
+        /// Where it begins.
+        byte: u64,
+    },
+}
+
+/// Reads back `chunks` and compares each with its hash. Returns the bytes read.
+///
+/// # Errors
+/// The first [`CheckError`]; nothing more is read then.
+pub fn check(scene: Scene<'_>, chunks: &[usize]) -> Result<u64, CheckError> {
+    scene.card.drop_cache()?;
+    let total = chunks.iter().map(|index| u64::from(scene.manifest.chunk_bytes(*index))).sum();
+    let check = Check {
+        scene,
+        chunks,
+        total,
+        next: AtomicUsize::new(0),
+        failed: AtomicBool::new(false),
+        done: AtomicU64::new(0),
+    };
+    in_parallel(WORKERS, || check.work())?;
+    Ok(total)
+}
+
+struct Check<'a> {
+    scene: Scene<'a>,
+    chunks: &'a [usize],
+    total: u64,
+    next: AtomicUsize,
+    failed: AtomicBool,
+    done: AtomicU64,
+}
+
+impl Check<'_> {
+    fn work(&self) -> Result<(), CheckError> {
+        let mut buffer = chunk::buffer();
+        while !self.failed.load(Ordering::SeqCst) {
+            let Some(index) = self.chunks.get(self.next.fetch_add(1, Ordering::SeqCst)) else { break };
+            if let Err(error) = self.one(*index, &mut buffer) {
+                self.failed.store(true, Ordering::SeqCst);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn one(&self, index: usize, buffer: &mut Buffer) -> Result<(), CheckError> {
+        self.scene.cancel.check()?;
+        if !self.scene.is_on_card(index, buffer)? {
+            let card = self.scene.card.name().to_owned();
+            return Err(CheckError::Mismatch { card, chunk: index, byte: chunk::start(index) });
+        }
+        let bytes = u64::from(self.scene.manifest.chunk_bytes(index));
+        let done = self.done.fetch_add(bytes, Ordering::SeqCst) + bytes;
+        (self.scene.advance)(done, self.total);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cancel::Cancel;
+    use crate::card::memory::MemoryCard;
+    use crate::image::chunk::ChunkSet;
+    use crate::image::copy::copy;
+    use crate::image::plan;
+    use crate::image::sample::{CHUNK, Sample};
+    use std::io;
+
+    /// Copies the sample, lets `spoil` change the card, and checks everything.
+    fn check_after(sample: &Sample, spoil: impl Fn(&MemoryCard)) -> Result<u64, CheckError> {
+        let card = MemoryCard::new(8 * CHUNK);
+        card.fill(0x77);
+        card.put(0, &[0; 512]);
+        let scene = Scene {
+            card: &card,
+            manifest: &sample.manifest,
+            sector0: &sample.sector0,
+            cancel: &Cancel::new(),
+            advance: &|done, total| assert!(done <= total),
+        };
+        copy(scene, sample, &ChunkSet::new(5)).unwrap();
+        spoil(&card);
+        check(scene, &plan::defined(&sample.manifest))
+    }
+
+    #[test]
+    fn a_copied_card_passes_and_undefined_bytes_may_be_anything() {
+        let sample = Sample::mixed();
+        let bytes = sample.manifest.defined_bytes();
+        assert_eq!(check_after(&sample, |_| {}).unwrap(), bytes);
+        let undefined = |card: &MemoryCard| {
+            card.put(2 * CHUNK, &[1; CHUNK]);
+            card.put(3 * CHUNK, &[1; 512]);
+        };
+        assert_eq!(check_after(&sample, undefined).unwrap(), bytes);
+    }
+
+    #[test]
+    fn any_changed_byte_is_found_and_named() {
+        let sample = Sample::mixed();
+        for byte in [512, CHUNK + 5, 3 * CHUNK + 4096, 4 * CHUNK + CHUNK / 2 + 511] {
+            let flip = |card: &MemoryCard| {
+                let old = card.durable()[byte];
+                card.put(byte, &[old ^ 1]);
+            };
+            let Err(CheckError::Mismatch { chunk, byte: start, .. }) = check_after(&sample, flip) else {
+                panic!("byte {byte} was not missed");
+            };
+            assert_eq!((chunk, start), (byte / CHUNK, (byte / CHUNK * CHUNK) as u64));
+        }
+    }
+
+    #[test]
+    fn a_card_that_cannot_be_read_is_a_card_error() {
+        let sample = Sample::mixed();
+        for number in 0..4 {
+            let result = check_after(&sample, |card| card.fail(number, io::ErrorKind::Other));
+            assert!(matches!(result, Err(CheckError::Card(_))), "{result:?}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Power cuts inside the grow: a repeated `wait_resizing` mends what they left.
+//!
+//! The agent works in a process namespace of its own, so that one kill ends it and its tools at once, as
+//! a power cut would.
+
+use crate::card::LoopCard;
+use crate::deploy::assert_deployed;
+use crate::image::{self, ROOT_START};
+use crate::program;
+use crate::rig::{CARD_BYTES, Rig, STATES};
+use crate::wait;
+use piseduce_protocol::state::State;
+use std::time::Duration;
+
+/// Set in the child: the card and the head that it is to work with.
+const CHILD_CARD: &str = "PISEDUCE_TEST_CARD";
+const CHILD_HEAD: &str = "PISEDUCE_TEST_HEAD";
+
+/// Not a test of its own: the agent's work in the child of the test below.
+#[test]
+fn child_performs_wait_resizing() {
+    let (Ok(card), Ok(head)) = (std::env::var(CHILD_CARD), std::env::var(CHILD_HEAD)) else { return };
+    let mut rig = Rig::over(image::get(), (), card.into());
+    rig.node.head = head;
+    loop {
+        rig.perform_all(&mut None, &[State::WaitResizing]);
+    }
+}
+
+#[test]
+fn a_grow_that_was_killed_anywhere_is_mended_by_the_next_one() {
+    for milliseconds in [5, 25, 60] {
+        let mut rig = Rig::with(image::get(), LoopCard::new(CARD_BYTES));
+        rig.perform_all(&mut None, &STATES[..4]);
+        let before = rig.head.requests().len();
+        let mut child = program::command("unshare")
+            .args(["--pid", "--mount", "--fork", "--kill-child=KILL"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["resize::child_performs_wait_resizing", "--exact", "--nocapture"])
+            .env(CHILD_CARD, &rig.card.path)
+            .env(CHILD_HEAD, &rig.head.address)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        wait::until("the child's first request", || match rig.head.requests().len() {
+            count if count > before => Ok(()),
+            count => Err(count),
+        });
+        wait::pause(Duration::from_millis(milliseconds));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        rig.work.attempt = 2;
+        rig.perform_all(&mut None, &STATES[6..]);
+        assert_deployed(&rig.card, CARD_BYTES - ROOT_START);
+    }
+}
+
+#[test]
+fn a_grow_of_which_only_some_blocks_reached_the_card_is_mended_or_named() {
+    const BLOCK: usize = 4096;
+    let mut rig = Rig::with(image::get(), LoopCard::new(CARD_BYTES));
+    rig.perform_all(&mut None, &STATES[..6]);
+    let bytes = usize::try_from(CARD_BYTES).unwrap();
+    let before = rig.card.read(0, bytes);
+    rig.perform_all(&mut None, &[State::WaitResizing]);
+    let after = rig.card.read(0, bytes);
+    let changed: Vec<usize> =
+        (0..bytes).step_by(BLOCK).filter(|at| before[*at..at + BLOCK] != after[*at..at + BLOCK]).collect();
+    assert!(changed.len() > 4, "{changed:?}");
+    let survivors: [fn(usize, usize) -> bool; 4] = [
+        |place, count| place < count / 2,
+        |place, count| place >= count / 2,
+        |place, _| place.is_multiple_of(2),
+        |place, _| place == 0,
+    ];
+    let mut mended = 0;
+    for survives in survivors {
+        rig.card.forget_partitions();
+        rig.card.write(0, &before);
+        for (place, at) in changed.iter().enumerate().filter(|(place, _)| survives(*place, changed.len())) {
+            rig.card.write(changed[place] as u64, &after[*at..at + BLOCK]);
+        }
+        rig.work.attempt = 2;
+        match rig.perform(&mut None, State::WaitResizing) {
+            Ok(_) => {
+                rig.perform_all(&mut None, &STATES[7..]);
+                assert_deployed(&rig.card, CARD_BYTES - ROOT_START);
+                mended += 1;
+            }
+            Err(cause) => assert!(cause.starts_with("filesystem_broken"), "{cause}"),
+        }
+    }
+    assert!(mended > 0, "no cut could be mended");
+}
+
+#[test]
+fn what_e2fsck_will_not_repair_unasked_is_refused_first_and_repaired_after_a_cut() {
+    let mut rig = Rig::with(image::get(), LoopCard::new(CARD_BYTES));
+    rig.perform_all(&mut None, &STATES[..4]);
+    let file = format!("{}?offset={ROOT_START}", rig.card.file().display());
+    program::run("debugfs", &["-w", "-R", "clri /boot/firmware", &file]);
+    let cause = rig.perform(&mut None, State::MountPartition).unwrap_err();
+    assert!(cause.starts_with("filesystem_broken: rootfs: "), "{cause}");
+    rig.work.attempt = 2;
+    rig.perform_all(&mut None, &STATES[4..]);
+    assert_deployed(&rig.card, CARD_BYTES - ROOT_START);
+}
