@@ -1,1 +1,15 @@
-//! Harness of the end-to-end tests: real programs, virtual boards. See ARCHITECTURE.md.
+//! Harness of the end-to-end tests and of the demo: the real programs, virtual boards, real block devices.
+//!
+//! Everything that is started here ends with the process that started it, also when that is killed:
+//! boards by the parent-death signal, loop devices by their autoclear flag, mounts with their namespace.
+
+pub mod board;
+pub mod cards;
+pub mod coordinator;
+pub mod false_agent;
+pub mod images;
+pub mod lab;
+pub mod monitor;
+pub mod process;
+pub mod rack;
+pub mod wait;

@@ -1,4 +1,14 @@
 //! The stories: what a user can rely on, told against the real programs.
+#![expect(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
 
+mod admission;
+mod crashes;
+mod demo;
+mod deploy;
+mod house;
 mod machine;
+mod monitoring;
+mod silence;
+mod store;
 mod walks;
+mod wishes;

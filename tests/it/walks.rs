@@ -9,12 +9,13 @@ use piseduce_protocol::cause::{Cause, CauseKind};
 use piseduce_protocol::id::{BootNumber, Run, Seq};
 use piseduce_protocol::report::{Answer, KernelId, Outcome, Progress, Standing};
 use piseduce_protocol::state::State;
+use std::sync::Arc;
 
 /// Everything that can happen, as answers to the present request or as stragglers.
 fn alphabet(bench: &Bench) -> Vec<(Event, bool)> {
     let now = &bench.live.deployment;
     let mut events: Vec<(Event, bool)> = [
-        Request::Deploy(Box::new(Bench::form())),
+        Request::Deploy(Arc::new(Bench::form())),
         Request::Cancel,
         Request::HardReboot,
         Request::DeployAgain,

@@ -1,0 +1,181 @@
+//! The real coordinator as a process of its own, and its command line.
+
+use crate::process::{mortal_command, program};
+use crate::wait::wait_for;
+use anyhow::{Context as _, bail};
+use serde::de::DeserializeOwned;
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+/// A coordinator with a directory of its own.
+pub struct Coordinator {
+    directory: PathBuf,
+    child: Option<Child>,
+    /// Where people reach it.
+    pub people: SocketAddr,
+    /// Where nodes reach it.
+    pub nodes: SocketAddr,
+    /// Where its broker is.
+    pub broker: SocketAddr,
+}
+
+/// An address on loopback that is free at this moment; the same after a restart.
+fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+impl Coordinator {
+    /// Starts a coordinator in `directory` with `limits` as its `[limits]` section.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start(directory: &Path, limits: &str) -> anyhow::Result<Coordinator> {
+        fs::create_dir_all(directory)?;
+        let (people, nodes, broker) = (free_address()?, free_address()?, free_address()?);
+        let settings = format!(
+            "data_directory = {data:?}\n[people]\nlisten = \"{people}\"\n[nodes]\nlisten = \"{nodes}\"\n\
+             [broker]\nlisten = \"{broker}\"\n[limits]\nfree_space_mb = 64\n{limits}\n",
+            data = directory.join("data")
+        );
+        fs::write(directory.join("head.toml"), settings)?;
+        let mut coordinator = Coordinator { directory: directory.into(), child: None, people, nodes, broker };
+        coordinator.resume()?;
+        Ok(coordinator)
+    }
+
+    /// The settings file.
+    pub fn settings(&self) -> PathBuf {
+        self.directory.join("head.toml")
+    }
+
+    /// The log of all its starts.
+    pub fn log(&self) -> PathBuf {
+        self.directory.join("coordinator.log")
+    }
+
+    /// Starts the process; waits until people can reach it.
+    ///
+    /// # Errors
+    /// When it ends at once.
+    pub fn resume(&mut self) -> anyhow::Result<()> {
+        let log = File::options().create(true).append(true).open(self.log())?;
+        let mut serve = mortal_command(program("piseduce"));
+        serve.arg("serve").arg("--config").arg(self.settings());
+        serve.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let mut child =
+            serve.spawn().context("setpriv cannot be started; Debian's package util-linux has it")?;
+        let up = || match child.try_wait() {
+            Ok(Some(status)) => Err(status),
+            _ => Ok(TcpStream::connect(self.people).is_ok()),
+        };
+        let came = wait_for("the coordinator to come up", 30.0, up, |up| *up != Ok(false));
+        if let Err(status) = came {
+            bail!(
+                "the coordinator ended with {status}: {}",
+                fs::read_to_string(self.log()).unwrap_or_default()
+            );
+        }
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// Ends the process without a warning.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("the coordinator runs");
+        child.kill().expect("it is ours to kill");
+        child.wait().expect("it is ours to wait for");
+    }
+
+    /// Asks the process to end, and waits.
+    ///
+    /// # Panics
+    /// When it does not run, or does not end within 10 s.
+    pub fn terminate(&mut self) -> ExitStatus {
+        use rustix::process::{Pid, Signal, kill_process};
+        let mut child = self.child.take().expect("the coordinator runs");
+        let pid =
+            i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a running process has a number");
+        kill_process(pid, Signal::TERM).expect("it is ours to end");
+        let ended = || child.try_wait().expect("it is ours to wait for");
+        wait_for("the coordinator to end", 10.0, ended, Option::is_some).expect("just accepted")
+    }
+
+    /// Adds a user and keeps its token in a file.
+    ///
+    /// # Errors
+    /// When it cannot be added.
+    pub fn add_user(&self, name: &str, role: &str) -> anyhow::Result<()> {
+        let token = self.token_file(name);
+        let (token, settings) = (token.to_string_lossy(), self.settings());
+        let settings = settings.to_string_lossy();
+        self.cli(
+            name,
+            &["user", "add", name, "--role", role, "--config", &settings, "--token-file", &token],
+        )?;
+        Ok(())
+    }
+
+    /// The file with a user's token.
+    pub fn token_file(&self, user: &str) -> PathBuf {
+        self.directory.join(format!("{user}.token"))
+    }
+
+    /// The `piseduce` program in a user's name.
+    pub fn cli_command(&self, user: &str, arguments: &[&str]) -> Command {
+        let mut cli = mortal_command(program("piseduce"));
+        cli.args(arguments).env("PISEDUCE_URL", format!("http://{}", self.people));
+        cli.env("PISEDUCE_TOKEN_FILE", self.token_file(user)).stdin(Stdio::null());
+        cli
+    }
+
+    /// Runs the `piseduce` program in a user's name, however it ends.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn cli_output(&self, user: &str, arguments: &[&str]) -> anyhow::Result<Output> {
+        Ok(self.cli_command(user, arguments).output()?)
+    }
+
+    /// Runs the `piseduce` program in a user's name, which must end well.
+    ///
+    /// # Errors
+    /// With what it said, when it does not.
+    pub fn cli(&self, user: &str, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = self.cli_output(user, arguments)?;
+        if !output.status.success() {
+            bail!(
+                "piseduce {} failed: {}",
+                arguments.join(" "),
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Reads a resource of the API in a user's name.
+    ///
+    /// # Errors
+    /// When the coordinator does not answer.
+    pub fn get<T: DeserializeOwned>(&self, user: &str, path: &str) -> anyhow::Result<T> {
+        let token = fs::read_to_string(self.token_file(user))?;
+        let config =
+            ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).proxy(None).build();
+        let request = ureq::Agent::from(config).get(format!("http://{}/api/v1/{path}", self.people));
+        let mut answer = request.header("Authorization", format!("Bearer {}", token.trim())).call()?;
+        Ok(answer.body_mut().read_json()?)
+    }
+}
+
+impl Drop for Coordinator {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.kill();
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Images to deploy: a small one for stories, made in a second, and a real Debian for the demo. And the
+//! firmware's look at a card, which reads what a Pi's firmware reads.
+
+use crate::process::{command, run, workspace};
+use anyhow::{Context as _, bail};
+use piseduce_protocol::table::Table;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _, chown, symlink};
+use std::path::{Path, PathBuf};
+
+const MIB: u64 = 1 << 20;
+/// The disk id of the images made here: "pise" in ASCII.
+const DISK_ID: u32 = 0x7069_7365;
+const BOOT_START: u64 = 4 * MIB;
+
+/// What a firmware finds on a card.
+#[derive(Debug)]
+pub struct BootFiles {
+    /// The kernel command line.
+    pub command_line: Option<String>,
+    /// The number of the partition that it names as root.
+    pub root_partition: Option<u8>,
+}
+
+/// Looks at `card` as a Pi's firmware does: table, first FAT partition, `cmdline.txt`.
+///
+/// # Errors
+/// When there is no table or no FAT partition.
+pub fn boot_files(card: &Path) -> anyhow::Result<BootFiles> {
+    let mut file = File::open(card)?;
+    let mut sector = [0; 512];
+    file.read_exact(&mut sector)?;
+    let table = Table::parse(&sector)?;
+    let boot = table.entries().find(|entry| matches!(entry.kind, 0x0b | 0x0c | 0x0e | 0x06));
+    let boot = boot.context("the card has no FAT partition")?;
+    let slice =
+        Slice { file, start: u64::from(boot.start) * 512, bytes: u64::from(boot.sectors) * 512, at: 0 };
+    let fat = fatfs::FileSystem::new(slice, fatfs::FsOptions::new())?;
+    let mut command_line = None;
+    if let Ok(mut file) = fat.root_dir().open_file("cmdline.txt") {
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        command_line = Some(text);
+    }
+    let root_partition = command_line.as_ref().and_then(|line| {
+        let root = line.split_ascii_whitespace().find_map(|word| word.strip_prefix("root=PARTUUID="))?;
+        table.entries().map(|entry| entry.number).find(|number| table.part_uuid(*number) == root)
+    });
+    Ok(BootFiles { command_line, root_partition })
+}
+
+/// A range of a file; read-only.
+struct Slice {
+    file: File,
+    start: u64,
+    bytes: u64,
+    at: u64,
+}
+
+impl Read for Slice {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = buffer.len().min(usize::try_from(self.bytes - self.at).unwrap_or(usize::MAX));
+        let read = self.file.read_at(&mut buffer[..count], self.start + self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+impl Write for Slice {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Err(std::io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for Slice {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => i128::from(at),
+            SeekFrom::Current(by) => i128::from(self.at) + i128::from(by),
+            SeekFrom::End(by) => i128::from(self.bytes) + i128::from(by),
+        };
+        self.at =
+            u64::try_from(at).ok().filter(|at| *at <= self.bytes).ok_or(std::io::ErrorKind::InvalidInput)?;
+        Ok(self.at)
+    }
+}
+
+/// What an image is made of.
+struct Recipe<'a> {
+    /// The tree of its root.
+    root: &'a Path,
+    boot_mib: u64,
+    root_mib: u64,
+}
+
+impl Recipe<'_> {
+    /// Writes the image: an MBR, a FAT boot partition, an ext4 root. No mounts, no loop devices.
+    fn write(&self, image: &Path) -> anyhow::Result<()> {
+        let root_start = BOOT_START + self.boot_mib * MIB;
+        File::create(image)?.set_len(root_start + self.root_mib * MIB)?;
+        let path = image.to_string_lossy().into_owned();
+        let layout = format!(
+            "label: dos\nlabel-id: {DISK_ID:#x}\nstart={}, size={}, type=c\nstart={}, size={}, type=83\n",
+            BOOT_START / 512,
+            self.boot_mib * MIB / 512,
+            root_start / 512,
+            self.root_mib * MIB / 512
+        );
+        fed("sfdisk", &["--quiet", &path], &layout)?;
+        let boot_kib = (self.boot_mib * 1024).to_string();
+        let offset = (BOOT_START / 512).to_string();
+        run("mkfs.fat", &["-F", "32", "-s", "1", "-n", "BOOTFS", "--offset", &offset, &path, &boot_kib])?;
+        let fat = format!("{path}@@{BOOT_START}");
+        let command_line = format!(
+            "console=serial0,115200 root=PARTUUID={DISK_ID:08x}-02 rootfstype=ext4 fsck.repair=yes rootwait resize\n"
+        );
+        for (name, text) in [("cmdline.txt", &*command_line), ("config.txt", "# bench\narm_64bit=1\n")] {
+            fed("mcopy", &["-i", &fat, "-", &format!("::{name}")], text)?;
+        }
+        let (tree, size) = (self.root.to_string_lossy(), format!("{}M", self.root_mib));
+        let at = format!("offset={root_start}");
+        run("mke2fs", &["-q", "-F", "-t", "ext4", "-L", "rootfs", "-d", &tree, "-E", &at, &path, &size])?;
+        Ok(())
+    }
+}
+
+fn fed(program: &str, arguments: &[&str], input: &str) -> anyhow::Result<()> {
+    use std::process::Stdio;
+    let mut child = command(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| {
+            let package = crate::process::package_of(program);
+            format!("{program} cannot be started; Debian's package {package} has it")
+        })?;
+    child.stdin.take().context("its input is a pipe")?.write_all(input.as_bytes())?;
+    let output = child.wait_with_output()?;
+    match output.status.success() {
+        true => Ok(()),
+        false => bail!("{program} failed: {}", String::from_utf8_lossy(&output.stderr).trim()),
+    }
+}
+
+/// Makes `cached` by `make` unless it is there; two processes at once make it once.
+fn made_once(cached: &Path, make: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    use rustix::fs::{FlockOperation, flock};
+    fs::create_dir_all(cached.parent().context("a cached file has a directory")?)?;
+    let lock = File::create(cached.with_extension("lock"))?;
+    flock(&lock, FlockOperation::LockExclusive)?;
+    if !cached.exists() {
+        let temporary = cached.with_extension("new");
+        make(&temporary)?;
+        fs::rename(&temporary, cached)?;
+    }
+    Ok(())
+}
+
+fn cache() -> PathBuf {
+    workspace().join("target/images")
+}
+
+/// The image of most stories: 64 MB of FAT, 150 MB of ext4 with busybox and a user `pi`.
+///
+/// # Errors
+/// When a program is missing; its package is named.
+pub fn story() -> anyhow::Result<PathBuf> {
+    let image = cache().join("story-1.img");
+    made_once(&image, |image| {
+        let tree = tempfile::tempdir()?;
+        story_tree(tree.path())?;
+        Recipe { root: tree.path(), boot_mib: 64, root_mib: 150 }.write(image)
+    })?;
+    Ok(image)
+}
+
+fn story_tree(root: &Path) -> anyhow::Result<()> {
+    for directory in [
+        "bin",
+        "dev",
+        "etc/ssh",
+        "etc/systemd/system",
+        "home/pi",
+        "proc",
+        "root",
+        "run",
+        "sys",
+        "tmp",
+        "usr/lib/systemd",
+        "var/lib/systemd/timesync",
+    ] {
+        fs::create_dir_all(root.join(directory))?;
+    }
+    for (file, text) in [
+        ("etc/os-release", "ID=debian\nVERSION_ID=\"12\"\nPRETTY_NAME=\"Story Linux\"\n"),
+        ("etc/hostname", "story\n"),
+        ("etc/hosts", "127.0.0.1\tlocalhost\n127.0.1.1\tstory\n"),
+        ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\npi:x:1000:1000:,,,:/home/pi:/bin/sh\n"),
+        ("etc/group", "root:x:0:\npi:x:1000:\n"),
+        ("etc/shadow", "root:*:19000:0:99999:7:::\npi:$6$old$hash:19000:0:99999:7:::\n"),
+        ("etc/ssh/ssh_host_rsa_key", "everybody's private key\n"),
+        ("etc/ssh/ssh_host_rsa_key.pub", "everybody's public key\n"),
+        ("usr/lib/systemd/systemd", ""),
+    ] {
+        fs::write(root.join(file), text)?;
+    }
+    fs::set_permissions(root.join("etc/shadow"), fs::Permissions::from_mode(0o640))?;
+    chown(root.join("home/pi"), Some(1000), Some(1000))?;
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|path| Path::new(path).exists());
+    fs::copy(
+        busybox.context("busybox is missing; Debian's package busybox-static has it")?,
+        root.join("bin/busybox"),
+    )?;
+    for applet in run("busybox", &["--list"])?.lines().filter(|applet| *applet != "busybox") {
+        symlink("busybox", root.join("bin").join(applet))?;
+    }
+    Ok(())
+}
+
+/// A real Debian: minbase with systemd, an SSH server and a user `pi`.
+///
+/// # Errors
+/// When mmdebstrap fails.
+pub fn debian() -> anyhow::Result<PathBuf> {
+    let image = cache().join("debian-1.img");
+    made_once(&image, |image| {
+        let tree = tempfile::tempdir()?;
+        let root = tree.path().join("root");
+        let at = root.to_string_lossy().into_owned();
+        run(
+            "mmdebstrap",
+            &[
+                "--quiet",
+                "--variant=minbase",
+                "--include=systemd-sysv,openssh-server",
+                "--aptopt=APT::Install-Recommends \"false\"",
+                "--dpkgopt=path-exclude=/usr/share/doc/*",
+                "--dpkgopt=path-exclude=/usr/share/man/*",
+                "--dpkgopt=path-exclude=/usr/share/locale/*",
+                "--customize-hook=chroot \"$1\" useradd --create-home --uid 1000 --shell /bin/bash pi",
+                "bookworm",
+                &at,
+            ],
+        )?;
+        let used: u64 = run("du", &["--summarize", "--block-size=1M", &at])?
+            .split_ascii_whitespace()
+            .next()
+            .and_then(|text| text.parse().ok())
+            .context("du printed no number")?;
+        Recipe { root: &root, boot_mib: 64, root_mib: used * 13 / 10 + 100 }.write(image)
+    })?;
+    Ok(image)
+}

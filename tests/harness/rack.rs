@@ -1,0 +1,289 @@
+//! A rack of bench nodes: boards with cards on the ports of a switch that is asked over a socket. The
+//! process that has the rack is the mains: when it ends, however it ends, every board is dark.
+
+use crate::board::Board;
+use crate::cards::Card;
+use crate::process::{mortal_command, program};
+use crate::wait::wait_for;
+use anyhow::{Context as _, bail};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
+use std::thread::JoinHandle;
+
+/// A node of the rack.
+#[derive(Clone, Debug)]
+pub struct BenchNode {
+    /// Its name.
+    pub name: String,
+    /// Its serial number.
+    pub serial: String,
+    /// Its network address.
+    pub mac: String,
+    /// The port that powers it.
+    pub port: String,
+}
+
+/// The model that all boards of a rack have.
+pub const MODEL: &str = "Raspberry Pi 4 Model B Rev 1.4";
+
+/// A running rack.
+pub struct Rack {
+    /// Its nodes.
+    pub nodes: Vec<BenchNode>,
+    directory: PathBuf,
+    slots: Arc<Vec<Mutex<Slot>>>,
+    orders: mpsc::Sender<Order>,
+    mains: Option<JoinHandle<()>>,
+}
+
+/// A place in the rack.
+struct Slot {
+    board: Board,
+    card: Card,
+    port: String,
+    on: bool,
+    running: Option<Child>,
+}
+
+/// To the thread that is every board's parent: they die with it.
+enum Order {
+    Ask(UnixStream),
+    Crash(usize, mpsc::Sender<()>),
+    End,
+}
+
+impl Rack {
+    /// A rack of `count` boards with blank cards of `card_bytes` each, all off. `head` is set later.
+    ///
+    /// # Errors
+    /// When this is not root, or no loop device is free.
+    pub fn new(directory: &Path, count: usize, card_bytes: u64) -> anyhow::Result<Rack> {
+        crate::process::need_root()?;
+        fs::create_dir_all(directory)?;
+        let mut nodes = Vec::new();
+        let mut slots = Vec::new();
+        for number in 1..=count {
+            let node = BenchNode {
+                name: format!("pi-{number}"),
+                serial: format!("10000000{number:08x}"),
+                mac: format!("dc:a6:32:00:00:{number:02x}"),
+                port: number.to_string(),
+            };
+            let place = directory.join(&node.name);
+            fs::create_dir_all(&place)?;
+            let card = Card::blank(&place.join("card.img"), card_bytes)?;
+            let board = Board {
+                serial: node.serial.clone(),
+                mac: node.mac.clone(),
+                model: MODEL.into(),
+                card: card.device().into(),
+                head: String::new(),
+                agent: program("piseduce-agent"),
+                directory: place,
+            };
+            slots.push(Mutex::new(Slot { board, card, port: node.port.clone(), on: false, running: None }));
+            nodes.push(node);
+        }
+        let slots = Arc::new(slots);
+        let (orders, mains) = start(&directory.join("switch.sock"), slots.clone())?;
+        Ok(Rack { nodes, directory: directory.into(), slots, orders, mains: Some(mains) })
+    }
+
+    /// Where boards ask for their boot view from the next power-on.
+    pub fn connect(&self, head: &str) {
+        self.slots.iter().for_each(|slot| lock(slot).board.head = head.into());
+    }
+
+    /// Plugs another agent into the boot root of one board from its next boot on.
+    pub fn set_agent(&self, index: usize, agent: &Path) {
+        lock(&self.slots[index]).board.agent = agent.into();
+    }
+
+    /// The inventory of this rack, as `piseduce node import` takes it.
+    pub fn inventory(&self) -> String {
+        let program = program("piseduce-bench-node");
+        let socket = self.directory.join("switch.sock");
+        let argv = [&*program.to_string_lossy(), "power", &*socket.to_string_lossy(), "{action}", "{port}"];
+        let mut text = format!(
+            "[[switch]]\nname = \"bench\"\ndriver = \"command\"\nargv = {argv:?}\noff_time_ms = 100\n"
+        );
+        for node in &self.nodes {
+            text += &format!(
+                "\n[[node]]\nname = \"{}\"\nserial = \"{}\"\nmac = \"{}\"\nmodel = \"{MODEL}\"\nswitch = \"bench\"\nport = \"{}\"\n",
+                node.name, node.serial, node.mac, node.port
+            );
+        }
+        text
+    }
+
+    /// Shows the card of a node to `look`; the node should be off.
+    pub fn with_card<T>(&self, index: usize, look: impl FnOnce(&Card) -> T) -> T {
+        look(&lock(&self.slots[index]).card)
+    }
+
+    /// Where a board keeps its logs.
+    pub fn place(&self, index: usize) -> PathBuf {
+        lock(&self.slots[index]).board.directory.clone()
+    }
+
+    /// Kills a board as a power cut does; its port stays switched on, and nobody is told.
+    ///
+    /// # Panics
+    /// When the rack's mains are gone.
+    pub fn crash(&self, index: usize) {
+        let (done, wait) = mpsc::channel();
+        self.orders.send(Order::Crash(index, done)).expect("the mains run as long as the rack");
+        wait.recv().expect("the mains run as long as the rack");
+    }
+
+    /// Whether the port of a node is on.
+    pub fn is_on(&self, index: usize) -> bool {
+        lock(&self.slots[index]).on
+    }
+}
+
+impl Drop for Rack {
+    fn drop(&mut self) {
+        // Mains that are gone already have left every board dark.
+        let _ = self.orders.send(Order::End);
+        if let Some(mains) = self.mains.take() {
+            let _ = mains.join();
+        }
+    }
+}
+
+fn lock(slot: &Mutex<Slot>) -> MutexGuard<'_, Slot> {
+    slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Starts the thread that is the mains, and the one that hears the switch's socket for it.
+fn start(
+    socket: &Path,
+    slots: Arc<Vec<Mutex<Slot>>>,
+) -> anyhow::Result<(mpsc::Sender<Order>, JoinHandle<()>)> {
+    // The socket of a rack that was killed is in the way of this one.
+    let _ = fs::remove_file(socket);
+    let listener =
+        UnixListener::bind(socket).with_context(|| format!("no socket at {}", socket.display()))?;
+    let (orders, inbox) = mpsc::channel();
+    let sender = orders.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            if sender.send(Order::Ask(stream)).is_err() {
+                return;
+            }
+        }
+    });
+    let mains = std::thread::spawn(move || {
+        for order in inbox {
+            match order {
+                // Boards start here, in this thread; their ends are waited for elsewhere.
+                Order::Ask(stream) => serve(&slots, stream),
+                Order::Crash(index, done) => {
+                    cut(&mut lock(&slots[index]));
+                    // Who asked may have given up waiting.
+                    let _ = done.send(());
+                }
+                Order::End => break,
+            }
+        }
+        slots.iter().for_each(|slot| cut(&mut lock(slot)));
+    });
+    Ok((orders, mains))
+}
+
+/// One request at the switch: a line `action port`, answered with a line.
+fn serve(slots: &[Mutex<Slot>], mut stream: UnixStream) {
+    let mut line = String::new();
+    let read = BufReader::new(&stream).read_line(&mut line);
+    let answer = match (read, line.trim().split_once(' ')) {
+        (Ok(_), Some((action, port))) => {
+            switch(slots, action, port).unwrap_or_else(|error| format!("refused: {error:#}"))
+        }
+        _ => "refused: no request".into(),
+    };
+    // Who asked may be gone; the port is switched all the same.
+    let _ = writeln!(stream, "{answer}");
+}
+
+fn switch(slots: &[Mutex<Slot>], action: &str, port: &str) -> anyhow::Result<String> {
+    let slot = slots.iter().find(|slot| lock(slot).port == port);
+    let mut slot = lock(slot.with_context(|| format!("there is no port {port}"))?);
+    match action {
+        "on" if !slot.on => {
+            slot.running = Some(power_on(&slot.board)?);
+            slot.on = true;
+            Ok("done".into())
+        }
+        "off" => {
+            cut(&mut slot);
+            slot.on = false;
+            Ok("done".into())
+        }
+        "on" => Ok("done".into()),
+        "status" if slot.on => Ok("on delivering".into()),
+        "status" => Ok("off idle".into()),
+        other => bail!("`{other}` is none of on, off, status"),
+    }
+}
+
+fn power_on(board: &Board) -> anyhow::Result<Child> {
+    let log = fs::OpenOptions::new().create(true).append(true).open(board.directory.join("firmware.log"))?;
+    let namespaces = crate::board::in_namespaces(&program("piseduce-bench-node"));
+    let mut firmware = mortal_command(namespaces.get_program());
+    firmware.args(namespaces.get_args());
+    firmware.arg("firmware").args(board.arguments());
+    firmware.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    firmware.spawn().context("setpriv cannot be started; Debian's package util-linux has it")
+}
+
+/// A power cut: everything in the board's namespaces is gone at once, then the card must be idle.
+fn cut(slot: &mut Slot) {
+    let Some(mut board) = slot.running.take() else { return };
+    // Killing process 1 of the namespace kills all in it before it is reaped, and `unshare` ends with it.
+    // Killing `unshare` first would leave the rest to die a moment later.
+    match process_one(board.id()) {
+        Some(one) => kill(one),
+        None => drop(board.kill()),
+    }
+    board.wait().expect("the board's process is ours to wait for");
+    slot.card.wait_until_idle();
+}
+
+/// The child of `unshare`: process 1 of its namespace. It appears a moment after `unshare` does.
+fn process_one(unshare: u32) -> Option<u32> {
+    let children = || fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).ok();
+    let found = wait_for("the board to start", 10.0, children, |children| {
+        children.as_ref().is_none_or(|text| !text.trim().is_empty())
+    });
+    found?.split_ascii_whitespace().next()?.parse().ok()
+}
+
+fn kill(process: u32) {
+    use rustix::process::{Pid, Signal, kill_process};
+    let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
+    // A process that ended by itself in this moment is as dead as it should be.
+    pid.map(|pid| kill_process(pid, Signal::KILL));
+}
+
+/// The other end of the switch's socket: what the coordinator's `command` driver runs.
+///
+/// # Errors
+/// When the rack is gone or refuses.
+#[expect(clippy::print_stdout, reason = "the driver reads standard output")]
+pub fn ask(socket: &Path, action: &str, port: &str) -> anyhow::Result<()> {
+    let mut stream =
+        UnixStream::connect(socket).with_context(|| format!("no rack answers at {}", socket.display()))?;
+    writeln!(stream, "{action} {port}")?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer)?;
+    if let Some(why) = answer.strip_prefix("refused: ") {
+        bail!("{}", why.trim());
+    }
+    println!("{}", answer.trim());
+    Ok(())
+}

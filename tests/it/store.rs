@@ -1,0 +1,219 @@
+//! What survives: every deployment comes back as it was saved, and nobody holds what another holds.
+
+use crate::machine::{Bench, happy_path};
+use piseduce_coordinator::clock::UnixMs;
+use piseduce_coordinator::domain::deployment::Deployment;
+use piseduce_coordinator::domain::node::NodeAttributes;
+use piseduce_coordinator::domain::switch::{Driver, SwitchAttributes};
+use piseduce_coordinator::domain::user::{Role, Token, User};
+use piseduce_coordinator::machine::event::{Event, Powered, Request, Sign};
+use piseduce_coordinator::store::{Actor, Change, Conflict, Opened, Store, StoreError, Wanted};
+use piseduce_protocol::cause::{Cause, CauseKind};
+use piseduce_protocol::id::Serial;
+use std::time::Duration;
+
+const NOW: UnixMs = UnixMs(1_795_000_000_000);
+
+struct Shelf {
+    store: Store,
+    directory: tempfile::TempDir,
+}
+
+impl Shelf {
+    async fn with_nodes(count: u64) -> Shelf {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store.sqlite")).unwrap();
+        for name in ["ann", "bob"] {
+            let user = User { name: name.into(), role: Role::User };
+            store.add_user(user, Token::hash(name), NOW, Actor::Machine).await.unwrap();
+        }
+        let shelf = Shelf { store, directory };
+        let nodes = (1..=count).map(|number| node(number, number)).collect();
+        shelf.import(nodes).await.unwrap();
+        shelf
+    }
+
+    async fn import(&self, nodes: Vec<NodeAttributes>) -> Result<(), StoreError> {
+        let switch = SwitchAttributes {
+            name: "sw".into(),
+            driver: Driver::Command { argv: vec!["poe".into(), "{action}".into(), "{port}".into()] },
+            off_time: Duration::from_secs(5),
+        };
+        self.store.import(vec![switch], nodes, NOW, Actor::Machine).await.map(drop)
+    }
+
+    async fn reserve(&self, owner: &str, nodes: &[&str]) -> Result<Opened, StoreError> {
+        let until = NOW + Duration::from_secs(3600);
+        let nodes = nodes.iter().map(|name| (*name).to_owned()).collect();
+        let wanted = Wanted { owner: owner.into(), nodes, from: NOW, until, form_until: until };
+        self.store.reserve(wanted).await
+    }
+
+    async fn save(&self, opened: &Opened, deployment: Deployment) -> Deployment {
+        let id = opened.deployments[0].deployment.id;
+        let deployment = Deployment { id, ..deployment };
+        let node = opened.deployments[0].node.id;
+        let change = Change { deployment: deployment.clone(), node, actor: Actor::Machine, detail: None };
+        self.store.save(vec![change], NOW).await.unwrap();
+        deployment
+    }
+}
+
+fn node(number: u64, serial: u64) -> NodeAttributes {
+    NodeAttributes {
+        name: format!("pi-{number}"),
+        serial: Serial(serial),
+        mac: format!("dc:a6:32:00:00:{number:02x}"),
+        model: "Raspberry Pi 4".into(),
+        switch: "sw".into(),
+        port: number.to_string(),
+    }
+}
+
+fn conflict(result: Result<impl std::fmt::Debug, StoreError>) -> String {
+    match result {
+        Err(StoreError::Conflict(conflict)) => conflict.to_string(),
+        other => panic!("no conflict, but {other:?}"),
+    }
+}
+
+/// The normal course, and every way out of it that leaves something to remember.
+fn all_kinds_of_deployments() -> Vec<Deployment> {
+    let mut found = Vec::new();
+    let mut bench = Bench::open();
+    for event in happy_path() {
+        bench.step(event);
+        found.push(bench.live.deployment.clone());
+        for request in [Request::HardReboot, Request::DeployAgain, Request::Destroy, Request::Cancel] {
+            let mut branch = bench.clone();
+            branch.event(&Event::Asked(request));
+            found.push(branch.live.deployment.clone());
+            let failed = Powered::Failed(Cause::new(CauseKind::PortNotOff, "port 3 is on"));
+            for powered in [failed, Powered::Off] {
+                let mut end = branch.clone();
+                end.see(Sign::Power(end.live.deployment.seq, powered));
+                found.push(end.live.deployment.clone());
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn every_kind_of_deployment_comes_back_as_it_was_saved() {
+    let shelf = Shelf::with_nodes(1).await;
+    let opened = shelf.reserve("ann", &["pi-1"]).await.unwrap();
+    let kinds = all_kinds_of_deployments();
+    assert!(kinds.len() > 200);
+    for deployment in kinds {
+        let saved = shelf.save(&opened, deployment).await;
+        let found = shelf.store.deployment(saved.id).await.unwrap().unwrap();
+        assert_eq!(found.deployment, saved);
+    }
+}
+
+#[tokio::test]
+async fn what_was_saved_is_there_after_the_store_was_opened_anew() {
+    let shelf = Shelf::with_nodes(1).await;
+    let opened = shelf.reserve("ann", &["pi-1"]).await.unwrap();
+    let mut bench = Bench::open();
+    bench.step(happy_path()[0]);
+    let saved = shelf.save(&opened, bench.live.deployment.clone()).await;
+    let again = Store::open(&shelf.directory.path().join("store.sqlite")).unwrap();
+    let live = again.live_deployments().await.unwrap();
+    assert_eq!(live.len(), 1);
+    assert_eq!((live[0].deployment.clone(), live[0].owner.as_str()), (saved.clone(), "ann"));
+    assert_eq!(live[0].node.boot, saved.boot, "the node's boot number is saved with it");
+    assert_eq!(again.journal_of(saved.id).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn of_many_who_reserve_the_same_nodes_at_once_one_gets_them_all() {
+    let shelf = Shelf::with_nodes(3).await;
+    let tries = (0..40).map(|index| {
+        let (owner, nodes) =
+            if index % 2 == 0 { ("ann", ["pi-1", "pi-2"]) } else { ("bob", ["pi-2", "pi-3"]) };
+        let until = NOW + Duration::from_secs(60);
+        let nodes = nodes.map(String::from).into();
+        let wanted = Wanted { owner: owner.into(), nodes, from: NOW, until, form_until: until };
+        let store = shelf.store.clone();
+        tokio::spawn(async move { store.reserve(wanted).await })
+    });
+    let mut won = 0;
+    for tried in tries.collect::<Vec<_>>() {
+        match tried.await.unwrap() {
+            Ok(_) => won += 1,
+            other => assert!(conflict(other).contains("is held by")),
+        }
+    }
+    assert_eq!(won, 1);
+    assert_eq!(shelf.store.live_deployments().await.unwrap().len(), 2, "all nodes of a request, or none");
+}
+
+#[tokio::test]
+async fn a_node_is_free_again_when_its_deployment_has_ended_and_not_before() {
+    let shelf = Shelf::with_nodes(1).await;
+    let opened = shelf.reserve("ann", &["pi-1"]).await.unwrap();
+    let held = conflict(shelf.reserve("bob", &["pi-1"]).await);
+    assert_eq!(held, "node `pi-1` is held by ann until 2026-11-18T12:06:40Z");
+    let mut bench = Bench::open();
+    bench.event(&Event::Asked(Request::Cancel));
+    shelf.save(&opened, bench.live.deployment.clone()).await;
+    shelf.reserve("bob", &["pi-1"]).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_database_itself_refuses_overlapping_holds() {
+    let shelf = Shelf::with_nodes(1).await;
+    shelf.reserve("ann", &["pi-1"]).await.unwrap();
+    // As a bug in the program above would do it.
+    let file = shelf.directory.path().join("store.sqlite");
+    let insert =
+        "INSERT INTO holds (reservation_id, node_id, from_ms, until_ms) VALUES (1, 1, 0, 9999999999999)";
+    let refused = piseduce_tests::process::run("sqlite3", &[&file.to_string_lossy(), insert]).unwrap_err();
+    assert!(refused.to_string().contains("holds overlap"), "{refused:#}");
+}
+
+#[tokio::test]
+async fn an_import_that_contradicts_the_rack_changes_nothing() {
+    let shelf = Shelf::with_nodes(2).await;
+    let same_short = NodeAttributes { serial: Serial(0x9000_0000_0000_0001), ..node(3, 0) };
+    let same_mac = NodeAttributes { mac: node(1, 0).mac, ..node(3, 33) };
+    let same_port = NodeAttributes { port: "1".into(), ..node(3, 33) };
+    let no_switch = NodeAttributes { switch: "sw9".into(), ..node(3, 33) };
+    for (wrong, expected) in [
+        (same_short, "node with the last 8 digits of serial number `9000000000000001` is in use: node pi-1"),
+        (same_mac, "node with MAC address `dc:a6:32:00:00:01` is in use: node pi-1"),
+        (same_port, "port `1 of switch sw` is in use: node pi-1"),
+        (no_switch, "there is no switch `sw9`"),
+    ] {
+        assert_eq!(conflict(shelf.import(vec![node(4, 44), wrong]).await), expected);
+        assert_eq!(shelf.store.nodes().await.unwrap().len(), 2);
+    }
+    shelf.reserve("ann", &["pi-1"]).await.unwrap();
+    let moved = NodeAttributes { port: "9".into(), ..node(1, 1) };
+    assert!(conflict(shelf.import(vec![moved]).await).contains("deployment 1; destroy it"));
+}
+
+#[tokio::test]
+async fn a_store_of_a_newer_version_is_left_alone() {
+    let shelf = Shelf::with_nodes(1).await;
+    let file = shelf.directory.path().join("store.sqlite");
+    piseduce_tests::process::run("sqlite3", &[&file.to_string_lossy(), "PRAGMA user_version = 99"]).unwrap();
+    let error = Store::open(&file).err().unwrap().to_string();
+    assert!(error.contains("has version 99, this program knows 1"), "{error}");
+    std::fs::write(&file, "not a database, but long enough to look like one").unwrap();
+    assert!(Store::open(&file).is_err());
+}
+
+#[tokio::test]
+async fn users_are_known_by_their_tokens_and_epochs_only_grow() {
+    let shelf = Shelf::with_nodes(0).await;
+    assert_eq!(shelf.store.user_of_token("ann").await.unwrap().unwrap().name, "ann");
+    assert_eq!(shelf.store.user_of_token("eve").await.unwrap(), None);
+    let again = User { name: "ann".into(), role: Role::Admin };
+    let taken = shelf.store.add_user(again, Token::hash("x"), NOW, Actor::Machine).await;
+    assert!(matches!(taken, Err(StoreError::Conflict(Conflict::Taken { .. }))));
+    assert_eq!(shelf.store.begin_epoch().await.unwrap(), 1);
+    assert_eq!(shelf.store.begin_epoch().await.unwrap(), 2);
+}
