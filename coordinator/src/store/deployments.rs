@@ -287,16 +287,8 @@ impl Store {
         value: Option<u64>,
     ) -> Result<Vec<StoredDeployment>, StoreError> {
         self.read(move |connection| {
-            let mut statement = connection.prepare_cached(&format!("{STORED} {which}"))?;
-            let mut found = match value {
-                Some(value) => statement.query([value])?,
-                None => statement.query([])?,
-            };
-            let mut deployments = Vec::new();
-            while let Some(row) = found.next()? {
-                deployments.push(stored(connection, row)?);
-            }
-            Ok(deployments)
+            let parameters = rusqlite::params_from_iter(value);
+            rows::all(connection, &format!("{STORED} {which}"), parameters, |row| stored(connection, row))
         })
         .await
     }

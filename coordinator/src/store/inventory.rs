@@ -52,16 +52,12 @@ pub(super) fn node(row: &Row<'_>) -> Result<Node, StoreError> {
 }
 
 pub(super) fn node_by_name(connection: &Connection, name: &str) -> Result<Option<Node>, StoreError> {
-    let mut statement = connection.prepare_cached(&format!("{NODE} WHERE nodes.name = ?"))?;
-    let mut found = statement.query([name])?;
-    found.next()?.map(node).transpose()
+    Ok(rows::all(connection, &format!("{NODE} WHERE nodes.name = ?"), [name], node)?.pop())
 }
 
 pub(super) fn node_by_id(connection: &Connection, id: NodeId) -> Result<Node, StoreError> {
-    let mut statement = connection.prepare_cached(&format!("{NODE} WHERE nodes.id = ?"))?;
-    let mut found = statement.query([id.0])?;
-    let row = found.next()?.ok_or(StoreError::Row { what: "node number", found: id.0.to_string() })?;
-    node(row)
+    let found = rows::all(connection, &format!("{NODE} WHERE nodes.id = ?"), [id.0], node)?.pop();
+    found.ok_or(StoreError::Row { what: "node number", found: id.0.to_string() })
 }
 
 fn switch(row: &Row<'_>) -> Result<Switch, StoreError> {
@@ -203,16 +199,7 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn nodes(&self) -> Result<Vec<Node>, StoreError> {
-        self.read(|connection| {
-            let mut statement = connection.prepare_cached(&format!("{NODE} ORDER BY nodes.name"))?;
-            let mut found = statement.query([])?;
-            let mut nodes = Vec::new();
-            while let Some(row) = found.next()? {
-                nodes.push(node(row)?);
-            }
-            Ok(nodes)
-        })
-        .await
+        self.read(|connection| rows::all(connection, &format!("{NODE} ORDER BY nodes.name"), [], node)).await
     }
 
     /// All switches, by name.
@@ -220,16 +207,8 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn switches(&self) -> Result<Vec<Switch>, StoreError> {
-        self.read(|connection| {
-            let mut statement = connection.prepare_cached("SELECT * FROM switches ORDER BY name")?;
-            let mut found = statement.query([])?;
-            let mut switches = Vec::new();
-            while let Some(row) = found.next()? {
-                switches.push(switch(row)?);
-            }
-            Ok(switches)
-        })
-        .await
+        self.read(|connection| rows::all(connection, "SELECT * FROM switches ORDER BY name", [], switch))
+            .await
     }
 
     /// Adds an environment.
@@ -281,13 +260,7 @@ impl Store {
     /// When the store fails.
     pub async fn environments(&self) -> Result<Vec<Environment>, StoreError> {
         self.read(|connection| {
-            let mut statement = connection.prepare_cached("SELECT * FROM environments ORDER BY name")?;
-            let mut found = statement.query([])?;
-            let mut environments = Vec::new();
-            while let Some(row) = found.next()? {
-                environments.push(environment(row)?);
-            }
-            Ok(environments)
+            rows::all(connection, "SELECT * FROM environments ORDER BY name", [], environment)
         })
         .await
     }

@@ -125,16 +125,7 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn journal_of(&self, deployment: DeploymentId) -> Result<Vec<Entry>, StoreError> {
-        self.read(move |connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT * FROM journal WHERE deployment_id = ? ORDER BY id")?;
-            let mut found = statement.query([deployment.0])?;
-            let mut entries = Vec::new();
-            while let Some(row) = found.next()? {
-                entries.push(entry(row)?);
-            }
-            Ok(entries)
-        })
-        .await
+        let query = "SELECT * FROM journal WHERE deployment_id = ? ORDER BY id";
+        self.read(move |connection| rows::all(connection, query, [deployment.0], entry)).await
     }
 }

@@ -46,10 +46,8 @@ impl Store {
     pub async fn user_of_token(&self, token: &str) -> Result<Option<User>, StoreError> {
         let hash = Token::hash(token);
         self.read(move |connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT name, role FROM users WHERE token_hash = ?")?;
-            let mut found = statement.query([hash.0])?;
-            found.next()?.map(user).transpose()
+            let query = "SELECT name, role FROM users WHERE token_hash = ?";
+            Ok(rows::all(connection, query, [hash.0], user)?.pop())
         })
         .await
     }
@@ -59,16 +57,8 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn users(&self) -> Result<Vec<User>, StoreError> {
-        self.read(|connection| {
-            let mut statement = connection.prepare_cached("SELECT name, role FROM users ORDER BY name")?;
-            let mut found = statement.query([])?;
-            let mut users = Vec::new();
-            while let Some(row) = found.next()? {
-                users.push(user(row)?);
-            }
-            Ok(users)
-        })
-        .await
+        self.read(|connection| rows::all(connection, "SELECT name, role FROM users ORDER BY name", [], user))
+            .await
     }
 
     /// Begins the next epoch of the coordinator: its commands' counters start with it, so that they are
@@ -91,19 +81,12 @@ impl Store {
     /// When the store fails.
     pub async fn pinned_images(&self) -> Result<std::collections::HashSet<Hash>, StoreError> {
         self.read(|connection| {
-            let mut pinned = std::collections::HashSet::new();
-            let mut statement = connection.prepare_cached("SELECT manifest FROM environments")?;
-            let mut found = statement.query([])?;
-            while let Some(row) = found.next()? {
-                pinned.insert(rows::hash(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?);
-            }
-            let mut statement = connection
-                .prepare_cached("SELECT * FROM deployments WHERE state <> 'ended' AND form IS NOT NULL")?;
-            let mut found = statement.query([])?;
-            while let Some(row) = found.next()? {
-                pinned.extend(rows::deployment(row)?.form.map(|form| form.manifest));
-            }
-            Ok(pinned)
+            let manifest = |row: &Row<'_>| rows::hash(&row.get::<_, Vec<u8>>(0)?);
+            let environments = rows::all(connection, "SELECT manifest FROM environments", [], manifest)?;
+            let live = "SELECT * FROM deployments WHERE state <> 'ended' AND form IS NOT NULL";
+            let live = rows::all(connection, live, [], rows::deployment)?;
+            let forms = live.into_iter().filter_map(|deployment| deployment.form);
+            Ok(environments.into_iter().chain(forms.map(|form| form.manifest)).collect())
         })
         .await
     }

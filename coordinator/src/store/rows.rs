@@ -10,9 +10,25 @@ use piseduce_protocol::command::PartSize;
 use piseduce_protocol::id::{BootNumber, DeploymentId, Hash, Run, Seq};
 use piseduce_protocol::report::KernelId;
 use piseduce_protocol::state::{Process, State};
-use rusqlite::Row;
+use rusqlite::{Connection, Params, Row};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
+
+/// Every row of a query, each made into a value.
+pub(super) fn all<T>(
+    connection: &Connection,
+    query: &str,
+    parameters: impl Params,
+    make: impl Fn(&Row<'_>) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    let mut statement = connection.prepare_cached(query)?;
+    let mut found = statement.query(parameters)?;
+    let mut values = Vec::new();
+    while let Some(row) = found.next()? {
+        values.push(make(row)?);
+    }
+    Ok(values)
+}
 
 /// The columns of a deployment's condition.
 pub(super) struct ConditionColumns {
