@@ -2,16 +2,17 @@
 
 use super::effect::Refusal;
 use super::event::Request;
-use super::resting::ending;
+use super::resting::{self, ending};
 use super::turn::Turn;
 use crate::domain::deployment::{Active, Phase, Purpose, Then};
-use piseduce_protocol::cause::{Cause, CauseKind};
+use piseduce_protocol::cause::CauseKind;
 
 /// A request while something is under way.
 pub(super) fn active(turn: &mut Turn<'_>, request: &Request, now: &Active) {
     match &now.purpose {
         Purpose::Deploy => in_deploy(turn, request, now),
-        Purpose::Reboot => in_reboot(turn, request),
+        // The user has the node, as before the reboot.
+        Purpose::Reboot => resting::deployed(turn, request),
         Purpose::Destroy(_) => in_destroy(turn, request),
         Purpose::Halt(_) => in_halt(turn, request),
     }
@@ -58,18 +59,6 @@ pub(super) fn follow(turn: &mut Turn<'_>, then: &Then) {
     }
 }
 
-fn in_reboot(turn: &mut Turn<'_>, request: &Request) {
-    match request {
-        Request::HardReboot => turn.hard_reboot(),
-        Request::DeployAgain => turn.start_again(),
-        Request::Destroy => turn.destroy(ending(CauseKind::Destroyed)),
-        Request::ReservationEnded => turn.destroy(ending(CauseKind::ReservationEnded)),
-        Request::Cancel => turn.refuse(Refusal::Deployed),
-        Request::Deploy(_) => turn.refuse(Refusal::FormSent),
-        Request::HoldExpired => {}
-    }
-}
-
 fn in_destroy(turn: &mut Turn<'_>, request: &Request) {
     match request {
         Request::Deploy(_) | Request::HardReboot | Request::DeployAgain => {
@@ -80,11 +69,10 @@ fn in_destroy(turn: &mut Turn<'_>, request: &Request) {
 }
 
 fn in_halt(turn: &mut Turn<'_>, request: &Request) {
-    let destroy = |turn: &mut Turn<'_>, cause: Cause| turn.destroy(cause);
     match request {
-        Request::Cancel => destroy(turn, ending(CauseKind::Cancelled)),
-        Request::Destroy => destroy(turn, ending(CauseKind::Destroyed)),
-        Request::ReservationEnded => destroy(turn, ending(CauseKind::ReservationEnded)),
+        Request::Cancel => turn.destroy(ending(CauseKind::Cancelled)),
+        Request::Destroy => turn.destroy(ending(CauseKind::Destroyed)),
+        Request::ReservationEnded => turn.destroy(ending(CauseKind::ReservationEnded)),
         Request::Deploy(_) | Request::HardReboot | Request::DeployAgain => turn.refuse(Refusal::BeingHalted),
         Request::HoldExpired => {}
     }
