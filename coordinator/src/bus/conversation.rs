@@ -1,8 +1,8 @@
 //! One client's MQTT conversation: what its packets mean for the router, and the router's for it. Pure: packets in,
 //! packets and bytes out; `session` moves them.
 //!
-//! It answers by itself whatever the router answers wrongly, late or not at all, and lets nothing through that makes
-//! the router drop the client on its own: see each arm below for the weakness that it stands in front of.
+//! It answers by itself what the router answers wrongly or not at all, and lets nothing through that makes the router
+//! drop the client on its own: each function names the weakness that it stands in front of.
 
 use super::acl::{Access, Grant};
 use super::identity::Identity;
@@ -116,8 +116,8 @@ impl Conversation {
         }
     }
 
-    /// The message for the router. It is acknowledged here, before the router has it: that keeps messages in memory
-    /// only too, and the router has lost them all if it dies.
+    /// What the router gets of a message. Its acknowledgement need not wait for the router, which keeps messages in
+    /// memory only, and is not sent if handing the message over fails.
     fn publish(
         &self,
         message: Message,
@@ -143,7 +143,7 @@ impl Conversation {
         Ok(routed(message))
     }
 
-    /// The router drops a client that acknowledges out of order, and panics over the packets that follow.
+    /// The router would drop a client that acknowledges anything else, and panic if that had just woken it.
     fn acknowledge(&mut self, packet_id: u16) -> Result<Packet, Violation> {
         let expected = self.unacknowledged.pop_front();
         if expected != Some(packet_id) {

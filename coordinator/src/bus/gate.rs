@@ -4,12 +4,11 @@
 //! rights. Here a connection is a task: `handshake` finds out who it is, `seats` and `router` give it its places,
 //! `session` runs it. What each client may do stands in `acl`.
 
-use super::conversation::MonitorFilters;
 use super::handshake::{self, Guest, Rejection};
 use super::identity::{Doorkeeper, LiveBoots};
 use super::router::{Line, Router};
 use super::seats::{Seat, Seats};
-use super::session::{Limits, Session};
+use super::session::{House, Session};
 use bytes::BytesMut;
 use piseduce_protocol::topic::Site;
 use std::convert::Infallible;
@@ -25,6 +24,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::Instrument;
+
+/// Enough to read most CONNECTs at once.
+const CONNECT_BYTES_USUAL: usize = 512;
 
 /// How many connections may be on their way to a session. The next one waits in the kernel's queue.
 const ARRIVING_MAX: usize = 1_024;
@@ -114,11 +116,15 @@ impl Gate {
         let (open, closed) = oneshot::channel();
         let hall = Hall {
             seats: Seats::new(settings.connections_max),
-            monitor_filters: Arc::default(),
+            house: House {
+                write_limit: settings.write_limit,
+                silence_limit: settings.silence_limit,
+                live,
+                monitor_filters: Arc::default(),
+            },
             settings,
             site,
             doorkeeper,
-            live,
             router,
         };
         tracing::info!(%address, site = hall.site.name(), "broker listens");
@@ -156,10 +162,9 @@ struct Hall {
     settings: GateSettings,
     site: Site,
     doorkeeper: Arc<dyn Doorkeeper>,
-    live: watch::Receiver<LiveBoots>,
     router: Router,
     seats: Arc<Seats>,
-    monitor_filters: Arc<MonitorFilters>,
+    house: House,
 }
 
 /// Lets clients in until `closed`, then ends them all. Their wills are not published then: nobody is left to hear them.
@@ -169,9 +174,9 @@ async fn keep_open(
     death: watch::Sender<bool>,
     mut closed: oneshot::Receiver<Infallible>,
 ) {
-    let mut connections = JoinSet::new();
+    let mut tasks = JoinSet::new();
     let router = hall.router.clone();
-    connections.spawn(async move {
+    tasks.spawn(async move {
         router.watch(PULSE_INTERVAL, PULSE_LIMIT).await;
         tracing::error!("broker's router has died");
         death.send_replace(true);
@@ -180,14 +185,15 @@ async fn keep_open(
     loop {
         select! {
             _ = &mut closed => break,
-            Some(_) = connections.join_next() => {}
+            // How a connection ended concerns nobody else, even if it was by a panic.
+            Some(_) = tasks.join_next() => {}
             (socket, peer, place) = accept(&listener, &arriving) => {
-                connections.spawn(attend(Arc::clone(&hall), socket, peer, place));
+                tasks.spawn(attend(Arc::clone(&hall), socket, peer, place));
             }
         }
     }
     drop(listener);
-    connections.shutdown().await;
+    tasks.shutdown().await;
     tracing::info!("broker closed");
 }
 
@@ -210,7 +216,7 @@ async fn accept(
 
 /// One connection, from its first byte to its last.
 async fn attend(hall: Arc<Hall>, mut socket: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
-    let mut input = BytesMut::new();
+    let mut input = BytesMut::with_capacity(CONNECT_BYTES_USUAL);
     let arrived = hall.welcome(&mut socket, &mut input).await;
     let (guest, seat, line) = match arrived {
         Ok(arrived) => arrived,
@@ -223,14 +229,7 @@ async fn attend(hall: Arc<Hall>, mut socket: TcpStream, peer: SocketAddr, place:
     drop(place);
     let span =
         tracing::info_span!("mqtt", %peer, client = guest.client_id, identity = %guest.access.identity);
-    let silence = match guest.keep_alive {
-        0 => hall.settings.silence_limit,
-        seconds => Duration::from_secs(seconds.into()) * 3 / 2,
-    };
-    let limits = Limits { silence, write: hall.settings.write_limit };
-    let live = hall.live.clone();
-    let filters = Arc::clone(&hall.monitor_filters);
-    Session::new((guest, seat, line), (socket, input), limits, live, filters).run().instrument(span).await;
+    Session::new(socket, input, guest, seat, line, &hall.house).run().instrument(span).await;
 }
 
 impl Hall {
@@ -249,12 +248,12 @@ impl Hall {
             let guest = handshake::identify(connect, &self.site, &*self.doorkeeper).await?;
             let seat = self.seats.take(&guest.access.identity, &guest.client_id).await;
             let seat = seat.ok_or(Rejection::Full(self.settings.connections_max))?;
-            let line = self.router.open().await.map_err(|_| Rejection::Slow)?;
+            let line = self.router.open().await.map_err(|_| Rejection::NotReady)?;
             Ok::<_, Rejection>((guest, seat, line))
         };
-        let (guest, seat, line) = timeout(limit, enter).await.map_err(|_| Rejection::Slow)??;
+        let (guest, seat, line) = timeout(limit, enter).await.map_err(|_| Rejection::NotReady)??;
         // The boot may have ended after the doorkeeper looked. From here on the session itself watches.
-        match guest.access.identity.is_live(&self.live.borrow()) {
+        match guest.access.identity.is_live(&self.house.live.borrow()) {
             true => Ok((guest, seat, line)),
             false => Err(Rejection::NotLive(guest.access.identity)),
         }

@@ -63,9 +63,9 @@ pub(super) enum Rejection {
     /// As many sessions as the settings allow.
     #[error("all {0} connections are taken")]
     Full(usize),
-    /// Doorkeeper, predecessor or router took too long.
-    #[error("broker is too slow")]
-    Slow,
+    /// Doorkeeper, predecessor or router took too long, or the router is gone.
+    #[error("broker is not ready for another client")]
+    NotReady,
 }
 
 impl Rejection {
@@ -81,7 +81,7 @@ impl Rejection {
                 return None;
             }
             Rejection::ClientId(_) => ClientIdentifierNotValid,
-            Rejection::Full(_) | Rejection::Slow => ServiceUnavailable,
+            Rejection::Full(_) | Rejection::NotReady => ServiceUnavailable,
             Rejection::Refused { source, .. } => match source {
                 Refusal::Unavailable => ServiceUnavailable,
                 Refusal::Credentials => BadUserNamePassword,

@@ -37,13 +37,14 @@ const MESSAGES_WAITING_BYTES: usize = 64 * 1024;
 /// With so many, more than messages alone can be, it is not listened to either: it does not fetch its answers.
 const OUTPUT_WAITING_BYTES: usize = 256 * 1024;
 
-/// Time limits of a session.
-#[derive(Clone, Copy)]
-pub(super) struct Limits {
-    /// Without a packet from the client, whatever is sent to it.
-    pub(super) silence: Duration,
-    /// Without a byte taken by the client, while some wait for it.
-    pub(super) write: Duration,
+/// What all sessions of a gate share.
+pub(super) struct House {
+    /// The longest time without a byte taken by a client, while some wait for it.
+    pub(super) write_limit: Duration,
+    /// The longest time without a packet from a client that asked for no keep-alive.
+    pub(super) silence_limit: Duration,
+    pub(super) live: watch::Receiver<LiveBoots>,
+    pub(super) monitor_filters: Arc<MonitorFilters>,
 }
 
 /// Why a session ended.
@@ -90,8 +91,10 @@ pub(super) struct Session {
     output: BytesMut,
     conversation: Conversation,
     will: Option<Message>,
-    limits: Limits,
     identity: Identity,
+    /// The longest time without a packet from the client, whatever is sent to it.
+    silence_limit: Duration,
+    write_limit: Duration,
     live: watch::Receiver<LiveBoots>,
     seat: Seat,
 }
@@ -104,20 +107,34 @@ enum Event {
 }
 
 impl Session {
-    /// The session of `guest`, on the connection where it sent its CONNECT and perhaps already the start of `input`.
+    /// The session of `guest`. In `input` is what it sent after its CONNECT already.
     pub(super) fn new(
-        (guest, seat, line): (Guest, Seat, Line),
-        (socket, input): (TcpStream, BytesMut),
-        limits: Limits,
-        live: watch::Receiver<LiveBoots>,
-        monitor_filters: Arc<MonitorFilters>,
+        socket: TcpStream,
+        input: BytesMut,
+        guest: Guest,
+        seat: Seat,
+        line: Line,
+        house: &House,
     ) -> Self {
+        let Guest { access, keep_alive, will, .. } = guest;
         let mut output = BytesMut::new();
         connack(ConnectReturnCode::Success, &mut output);
-        let Guest { access, will, .. } = guest;
-        let identity = access.identity.clone();
-        let conversation = Conversation::new(access, monitor_filters);
-        Session { line, socket, input, output, conversation, will, limits, identity, live, seat }
+        Session {
+            line,
+            socket,
+            input,
+            output,
+            will,
+            identity: access.identity.clone(),
+            conversation: Conversation::new(access, Arc::clone(&house.monitor_filters)),
+            silence_limit: match keep_alive {
+                0 => house.silence_limit,
+                seconds => Duration::from_secs(seconds.into()) * 3 / 2,
+            },
+            write_limit: house.write_limit,
+            live: house.live.clone(),
+            seat,
+        }
     }
 
     /// Runs the session to its end; publishes its will then, unless the client said good-bye.
@@ -135,13 +152,13 @@ impl Session {
     async fn converse(&mut self) -> Result<Infallible, End> {
         let mut sent_away = pin!(self.seat.sent_away());
         let mut boot_over = pin!(boot_over(self.identity.clone(), self.live.clone()));
-        let mut silence = pin!(sleep(self.limits.silence));
-        let mut stall = pin!(sleep(self.limits.write));
+        let mut silence = pin!(sleep(self.silence_limit));
+        let mut stall = pin!(sleep(self.write_limit));
         let mut stalling = false;
         loop {
             while let Some(packet) = wire::take(&mut self.input, PACKET_BYTES_MAX)? {
-                silence.set(sleep(self.limits.silence));
-                if packet == Incoming::Disconnect {
+                silence.set(sleep(self.silence_limit));
+                if matches!(packet, Incoming::Disconnect) {
                     return Err(End::GoodBye);
                 }
                 if let Some(packet) = self.conversation.hear(packet, &mut self.output)? {
@@ -149,7 +166,7 @@ impl Session {
                 }
             }
             if !self.output.is_empty() && !stalling {
-                stall.set(sleep(self.limits.write));
+                stall.set(sleep(self.write_limit));
                 stalling = true;
             }
             select! {

@@ -8,6 +8,9 @@ use bytes::{Bytes, BytesMut};
 use rumqttd::protocol::v4::{self, V4};
 use rumqttd::protocol::{self, Packet, Protocol, Publish, QoS, qos};
 
+/// Where the flags stand after CONNECT's fixed header: behind 2 bytes of length, `MQTT`, and the protocol level.
+const CONNECT_FLAGS_AT: usize = 2 + 4 + 1;
+
 /// A packet from a client. Its bytes are copies, never views into the read buffer: the router's logs keep topics and
 /// payloads for long, and would keep whole read buffers with them.
 #[derive(Debug, PartialEq)]
@@ -120,9 +123,6 @@ pub(super) fn take(buffer: &mut BytesMut, bytes_max: usize) -> Result<Option<Inc
         _ => return Err(WireError::Kind(header.byte1)),
     }))
 }
-
-/// Where the flags stand after CONNECT's fixed header: behind 2 bytes of length, `MQTT`, and the protocol level.
-const CONNECT_FLAGS_AT: usize = 2 + 4 + 1;
 
 /// The packet id behind the topic of a PUBLISH with QoS 1 or 2; 0 if these bytes cannot hold one.
 fn publish_packet_id(body: &[u8]) -> u16 {

@@ -2,10 +2,8 @@
 
 use crate::bench::within;
 use std::net::SocketAddr;
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 /// A CONNECT in the making.
 #[derive(Clone, Debug)]
@@ -192,6 +190,11 @@ impl Raw {
         }
     }
 
+    /// Whether a message came while something else was waited for.
+    pub(crate) fn has_message(&self) -> bool {
+        !self.early.is_empty()
+    }
+
     /// The codes of the SUBACK for these filters.
     pub(crate) async fn subscribe(&mut self, filters: &[(&str, u8)]) -> Vec<u8> {
         self.send(&subscribe(filters)).await;
@@ -218,9 +221,16 @@ impl Raw {
         assert_eq!(self.answer().await, None, "the end of the connection");
     }
 
-    /// Whether the connection stays open for `time` without a packet.
-    pub(crate) async fn stays_open(&mut self, time: Duration) -> bool {
-        timeout(time, self.packet()).await.is_err()
+    /// Whether the broker still answers; what else it said is passed over.
+    pub(crate) async fn is_alive(&mut self) -> bool {
+        self.send(&PINGREQ).await;
+        loop {
+            match self.packet().await {
+                None => return false,
+                Some((0xd0, _)) => return true,
+                Some(_) => {}
+            }
+        }
     }
 }
 
