@@ -56,20 +56,22 @@ named! {
 }
 
 impl State {
+    /// The states whose work the agent in the boot root does, in the order of the normal course.
+    pub const AGENTS: [State; 9] = [
+        State::EnvCopy,
+        State::EnvCheck,
+        State::DeletePartition,
+        State::CreatePartition,
+        State::MountPartition,
+        State::ResizePartition,
+        State::WaitResizing,
+        State::SystemConf,
+        State::UserConf,
+    ];
+
     /// Whether the agent in the boot root does the work of this state.
-    pub const fn is_agents(self) -> bool {
-        matches!(
-            self,
-            State::EnvCopy
-                | State::EnvCheck
-                | State::DeletePartition
-                | State::CreatePartition
-                | State::MountPartition
-                | State::ResizePartition
-                | State::WaitResizing
-                | State::SystemConf
-                | State::UserConf
-        )
+    pub fn is_agents(self) -> bool {
+        State::AGENTS.contains(&self)
     }
 }
 

@@ -7,18 +7,6 @@ use piseduce_tests::monitor::Monitor;
 use piseduce_tests::wait::{pause, seconds, wait_for};
 use std::collections::BTreeSet;
 
-const AGENT_STATES: [State; 9] = [
-    State::EnvCopy,
-    State::EnvCheck,
-    State::DeletePartition,
-    State::CreatePartition,
-    State::MountPartition,
-    State::ResizePartition,
-    State::WaitResizing,
-    State::SystemConf,
-    State::UserConf,
-];
-
 /// Every state of the normal course behind the open form.
 fn active_states() -> impl Iterator<Item = State> {
     State::ALL.iter().copied().filter(|state| (State::NfsBootConf..State::Deployed).contains(state))
@@ -44,7 +32,7 @@ fn a_board_that_is_cut_off_at_any_moment_goes_on_from_its_registered_state() {
     let mut hit = BTreeSet::new();
     // Some states last milliseconds: each is aimed at three times, and again until it was hit.
     for round in 0..12 {
-        for state in AGENT_STATES {
+        for state in State::AGENTS {
             if round >= 3 && hit.contains(&state) {
                 continue;
             }
@@ -66,7 +54,7 @@ fn a_board_that_is_cut_off_at_any_moment_goes_on_from_its_registered_state() {
             check_system(&lab, seed);
         }
     }
-    let missed: Vec<&State> = AGENT_STATES.iter().filter(|state| !hit.contains(state)).collect();
+    let missed: Vec<&State> = State::AGENTS.iter().filter(|state| !hit.contains(state)).collect();
     assert!(missed.is_empty(), "never cut off in {missed:?}");
 }
 

@@ -3,7 +3,7 @@
 use crate::card::LoopCard;
 use crate::image::{self, BOOT_START, Image, MIB, ROOT_BYTES, ROOT_START};
 use crate::program;
-use crate::rig::{CARD_BYTES, Rig, STATES};
+use crate::rig::{CARD_BYTES, Rig};
 use piseduce_agent::card::device::{Device, Sharing};
 use piseduce_protocol::manifest::ChunkKind;
 use piseduce_protocol::path;
@@ -127,7 +127,7 @@ fn a_used_card_becomes_the_configured_environment_and_boots_only_then() {
     let rig = Rig::new();
     rig.card.write(510, &[0x55, 0xaa]);
     let mut session = None;
-    for state in STATES {
+    for state in State::AGENTS {
         let done = rig.perform(&mut session, state).unwrap_or_else(|cause| panic!("{state}: {cause}"));
         assert_eq!(rig.card.boots(), state == State::UserConf, "after {state}: {done}");
         match state {
@@ -145,7 +145,7 @@ fn a_used_card_becomes_the_configured_environment_and_boots_only_then() {
 fn a_root_of_an_exact_size_is_made_and_an_impossible_one_refused() {
     let mut rig = Rig::new();
     rig.work.part_size = "200M".parse().unwrap();
-    rig.perform_all(&mut None, &STATES);
+    rig.perform_all(&mut None, &State::AGENTS);
     assert_deployed(&rig.card, 200 * MIB);
     rig.work.part_size = "300M".parse().unwrap();
     let cause = rig.perform(&mut None, State::EnvCopy).unwrap_err();
@@ -156,7 +156,7 @@ fn a_root_of_an_exact_size_is_made_and_an_impossible_one_refused() {
 fn an_opaque_environment_is_written_and_boots_unchanged() {
     let opaque = Image::cut(image::get().bytes.clone(), "opaque");
     let rig = Rig::with(&opaque, LoopCard::dirty(CARD_BYTES, image::IMAGE_BYTES));
-    rig.perform_all(&mut None, &STATES);
+    rig.perform_all(&mut None, &State::AGENTS);
     opaque.assert_on(&rig.card.read(0, opaque.bytes.len()));
     assert_eq!(rig.card.read(0, 512), opaque.bytes[..512]);
 }
@@ -164,7 +164,7 @@ fn an_opaque_environment_is_written_and_boots_unchanged() {
 #[test]
 fn the_same_environment_again_writes_only_what_the_first_one_changed() {
     let rig = Rig::new();
-    rig.perform_all(&mut None, &STATES);
+    rig.perform_all(&mut None, &State::AGENTS);
     let done = rig.perform(&mut None, State::EnvCopy).unwrap();
     let written: u64 = done.split(' ').next().unwrap().parse().unwrap();
     assert!(written < image::get().manifest.defined_bytes() / 2, "{done}");
@@ -241,7 +241,7 @@ fn a_card_that_is_in_use_or_write_protected_is_named_and_stays_as_it_is() {
 fn a_foreign_bundle_and_a_broken_root_are_named() {
     let mut rig = Rig::new();
     let mut session = None;
-    rig.perform_all(&mut session, &STATES[..7]);
+    rig.perform_all(&mut session, &State::AGENTS[..7]);
     rig.node.bundle_key = [0; 32];
     let cause = rig.perform(&mut session, State::SystemConf).unwrap_err();
     assert!(

@@ -7,7 +7,7 @@ use crate::card::LoopCard;
 use crate::deploy::assert_deployed;
 use crate::image::{self, ROOT_START};
 use crate::program;
-use crate::rig::{CARD_BYTES, Rig, STATES};
+use crate::rig::{CARD_BYTES, Rig};
 use crate::wait;
 use piseduce_protocol::state::State;
 use std::time::Duration;
@@ -31,7 +31,7 @@ fn child_performs_wait_resizing() {
 fn a_grow_that_was_killed_anywhere_is_mended_by_the_next_one() {
     for milliseconds in [5, 25, 60] {
         let mut rig = Rig::with(image::get(), LoopCard::new(CARD_BYTES));
-        rig.perform_all(&mut None, &STATES[..4]);
+        rig.perform_all(&mut None, &State::AGENTS[..4]);
         let before = rig.head.requests().len();
         let mut child = program::command("unshare")
             .args(["--pid", "--mount", "--fork", "--kill-child=KILL"])
@@ -51,7 +51,7 @@ fn a_grow_that_was_killed_anywhere_is_mended_by_the_next_one() {
         child.kill().unwrap();
         child.wait().unwrap();
         rig.work.attempt = 2;
-        rig.perform_all(&mut None, &STATES[6..]);
+        rig.perform_all(&mut None, &State::AGENTS[6..]);
         assert_deployed(&rig.card, CARD_BYTES - ROOT_START);
     }
 }
@@ -60,7 +60,7 @@ fn a_grow_that_was_killed_anywhere_is_mended_by_the_next_one() {
 fn a_grow_of_which_only_some_blocks_reached_the_card_is_mended_or_named() {
     const BLOCK: usize = 4096;
     let mut rig = Rig::with(image::get(), LoopCard::new(CARD_BYTES));
-    rig.perform_all(&mut None, &STATES[..6]);
+    rig.perform_all(&mut None, &State::AGENTS[..6]);
     let bytes = usize::try_from(CARD_BYTES).unwrap();
     let before = rig.card.read(0, bytes);
     rig.perform_all(&mut None, &[State::WaitResizing]);
@@ -84,7 +84,7 @@ fn a_grow_of_which_only_some_blocks_reached_the_card_is_mended_or_named() {
         rig.work.attempt = 2;
         match rig.perform(&mut None, State::WaitResizing) {
             Ok(_) => {
-                rig.perform_all(&mut None, &STATES[7..]);
+                rig.perform_all(&mut None, &State::AGENTS[7..]);
                 assert_deployed(&rig.card, CARD_BYTES - ROOT_START);
                 mended += 1;
             }
@@ -97,12 +97,12 @@ fn a_grow_of_which_only_some_blocks_reached_the_card_is_mended_or_named() {
 #[test]
 fn what_e2fsck_will_not_repair_unasked_is_refused_first_and_repaired_after_a_cut() {
     let mut rig = Rig::with(image::get(), LoopCard::new(CARD_BYTES));
-    rig.perform_all(&mut None, &STATES[..4]);
+    rig.perform_all(&mut None, &State::AGENTS[..4]);
     let file = format!("{}?offset={ROOT_START}", rig.card.file().display());
     program::run("debugfs", &["-w", "-R", "clri /boot/firmware", &file]);
     let cause = rig.perform(&mut None, State::MountPartition).unwrap_err();
     assert!(cause.starts_with("filesystem_broken: rootfs: "), "{cause}");
     rig.work.attempt = 2;
-    rig.perform_all(&mut None, &STATES[4..]);
+    rig.perform_all(&mut None, &State::AGENTS[4..]);
     assert_deployed(&rig.card, CARD_BYTES - ROOT_START);
 }

@@ -3,13 +3,13 @@
 use crate::card::LoopCard;
 use crate::deploy::{assert_deployed, boot_file};
 use crate::image::{self, BOOT_START, MIB, ROOT_START};
-use crate::rig::{CARD_BYTES, Rig, STATES};
+use crate::rig::{CARD_BYTES, Rig};
 use piseduce_protocol::state::State;
 
 #[test]
 fn every_step_works_as_the_first_of_a_fresh_agent_and_may_be_repeated() {
     let mut rig = Rig::new();
-    for state in STATES {
+    for state in State::AGENTS {
         rig.work.attempt = 1;
         rig.perform_all(&mut None, &[state]);
         // The node restarts: kernel and agent know nothing any more.
@@ -26,7 +26,7 @@ fn every_step_works_as_the_first_of_a_fresh_agent_and_may_be_repeated() {
 #[test]
 fn a_user_conf_that_finds_a_committed_card_makes_it_unbootable_before_it_works() {
     let rig = Rig::new();
-    rig.perform_all(&mut None, &STATES);
+    rig.perform_all(&mut None, &State::AGENTS);
     assert!(rig.card.boots());
     rig.head
         .withdraw(&piseduce_protocol::path::bundle(crate::rig::TICKET.deployment, crate::rig::TICKET.run));
@@ -37,7 +37,7 @@ fn a_user_conf_that_finds_a_committed_card_makes_it_unbootable_before_it_works()
 #[test]
 fn a_boot_partition_that_was_cut_off_inside_an_edit_is_copied_again() {
     let mut rig = Rig::new();
-    rig.perform_all(&mut None, &STATES[..8]);
+    rig.perform_all(&mut None, &State::AGENTS[..8]);
     // The first FAT and the root directory are gone.
     rig.card.write(BOOT_START + 32 * 512, &[0; 64 * 1024]);
     rig.work.recopy_boot = true;

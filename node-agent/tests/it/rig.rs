@@ -14,19 +14,6 @@ use piseduce_protocol::state::State;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The agent's states in their order.
-pub(crate) const STATES: [State; 9] = [
-    State::EnvCopy,
-    State::EnvCheck,
-    State::DeletePartition,
-    State::CreatePartition,
-    State::MountPartition,
-    State::ResizePartition,
-    State::WaitResizing,
-    State::SystemConf,
-    State::UserConf,
-];
-
 pub(crate) const TICKET: Ticket = Ticket { deployment: DeploymentId(7), run: Run(2), seq: Seq(1) };
 pub(crate) const BUNDLE_KEY: [u8; 32] = [9; 32];
 pub(crate) const CARD_BYTES: u64 = 256 << 20;

@@ -162,15 +162,3 @@ pub(crate) fn happy_path() -> Vec<fn(&Deployment) -> Event> {
     path.push(|now| Event::Seen(Sign::FirstBoot(now.run, FirstBootSign::ScriptEnded(0))));
     path
 }
-
-const AGENT_STATES: [State; 9] = [
-    State::EnvCopy,
-    State::EnvCheck,
-    State::DeletePartition,
-    State::CreatePartition,
-    State::MountPartition,
-    State::ResizePartition,
-    State::WaitResizing,
-    State::SystemConf,
-    State::UserConf,
-];

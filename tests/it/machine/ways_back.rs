@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_hard_reboot_stops_the_agent_and_goes_on_from_every_registered_state() {
-    for state in AGENT_STATES {
+    for state in State::AGENTS {
         let mut bench = Bench::in_state(state);
         bench.ask(Request::HardReboot);
         assert_eq!(bench.asked_for(), Ask::Stop, "{state}");
