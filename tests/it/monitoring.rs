@@ -23,21 +23,20 @@ fn output(mut command: std::process::Command) -> Output {
 #[test]
 fn a_monitoring_user_reads_status_and_events_with_debians_client() {
     let lab = Lab::new(1);
-    let events = ["-t", "piseduce/main/event", "-C", "15", "-W", "60"];
+    let events = ["-t", "piseduce/main/event", "-C", "16", "-W", "60"];
     let following = mosquitto(&lab, "mosquitto_sub", &events).spawn().unwrap();
     // The follower is there once the broker has let it in.
     let log = || std::fs::read_to_string(lab.coordinator.log()).unwrap();
     piseduce_tests::wait::wait_for("the follower", 10.0, log, |log| log.contains("monitor watcher"));
     lab.deploy(&[]);
-    lab.wait_for(0, State::Deployed, 60.0);
     let followed = following.wait_with_output().unwrap();
     let states: Vec<State> = String::from_utf8_lossy(&followed.stdout)
         .lines()
         .map(|line| serde_json::from_str::<StateEvent>(line).unwrap().state)
         .collect();
-    assert_eq!(states, State::ALL[State::NfsBootConf as usize..=State::UserScript as usize]);
+    assert_eq!(states, State::ALL[State::NfsBootConf as usize..=State::Deployed as usize]);
 
-    // Who comes later finds how things stand.
+    // Who comes after an event finds how things stand: the status is published before the event of its change.
     let status = ["-t", "piseduce/main/status/#", "-C", "1", "-W", "10"];
     let status = output(mosquitto(&lab, "mosquitto_sub", &status));
     let status: NodeStatus = serde_json::from_slice(&status.stdout).unwrap();

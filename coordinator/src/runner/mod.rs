@@ -21,7 +21,7 @@ use crate::domain::node::{Node, NodeId};
 use crate::domain::reservation::ReservationId;
 use crate::machine::event::Event;
 use crate::machine::{Effect, Live, Moment, Policy, Refusal, admission, advance};
-use crate::store::{Actor, Change, JournalId, Store, StoreError, StoredDeployment};
+use crate::store::{Actor, Change, JournalId, Saved, Store, StoreError, StoredDeployment};
 use board::DeploymentView;
 use inbox::{Message, Reply};
 use piseduce_protocol::id::{DeploymentId, Serial};
@@ -281,34 +281,16 @@ impl Runner {
     async fn commit(&mut self) -> Result<(), StoreError> {
         let changes = std::mem::take(&mut self.turn.changes);
         let left = std::mem::take(&mut self.turn.left);
-        let at = clock::unix_ms();
         if !changes.is_empty() {
+            let at = clock::unix_ms();
             self.latest = self.latest.max(at);
             let saved = self.store.save(changes.clone(), at).await?;
+            self.settle_changes(&changes, &saved);
             for ((change, from), saved) in changes.iter().zip(left).zip(saved) {
-                let now = &change.deployment;
-                if let Some(held) = self.lives.get_mut(&now.id) {
-                    held.since = saved.since;
-                    held.journal = saved.journal;
-                }
-                if let Some(known) = self.nodes.get_mut(&change.node) {
-                    known.journal = saved.journal;
-                    self.outside.tell(&known.node, now, from, saved.journal, at);
+                if let Some(known) = self.nodes.get(&change.node) {
+                    self.outside.tell(&known.node, &change.deployment, from, saved.journal, at);
                 }
             }
-        }
-        let ended = |change: &&Change| matches!(change.deployment.condition, Condition::Ended(_));
-        for change in changes.iter().filter(ended) {
-            self.lives.remove(&change.deployment.id);
-            if let Some(known) = self.nodes.get_mut(&change.node) {
-                known.deployment = None;
-            }
-        }
-        for change in &changes {
-            self.show(change.node);
-        }
-        if !changes.is_empty() {
-            self.show_live_boots();
         }
         for (id, effects) in std::mem::take(&mut self.turn.effects) {
             self.perform(id, effects);
@@ -318,6 +300,31 @@ impl Runner {
             let _ = reply.send(result);
         }
         Ok(())
+    }
+
+    /// What was saved is what everybody sees from now on: before its events are told, so that whoever hears of a
+    /// change finds it.
+    fn settle_changes(&mut self, changes: &[Change], saved: &[Saved]) {
+        for (change, saved) in changes.iter().zip(saved) {
+            let id = change.deployment.id;
+            let ended = matches!(change.deployment.condition, Condition::Ended(_));
+            if ended {
+                self.lives.remove(&id);
+            } else if let Some(held) = self.lives.get_mut(&id) {
+                held.since = saved.since;
+                held.journal = saved.journal;
+            }
+            if let Some(known) = self.nodes.get_mut(&change.node) {
+                known.journal = saved.journal;
+                if ended {
+                    known.deployment = None;
+                }
+            }
+        }
+        for change in changes {
+            self.show(change.node);
+        }
+        self.show_live_boots();
     }
 
     fn view(&self, node: NodeId) -> Option<NodeView> {
