@@ -3,7 +3,7 @@
 //! Fields are only ever added. Times are milliseconds since 1970 in fields that end in `unix_ms`.
 
 use piseduce_protocol::cause::Cause;
-use piseduce_protocol::command::PartSize;
+use piseduce_protocol::command::{PartSize, Wipe};
 use piseduce_protocol::id::{DeploymentId, Hash, Run, Serial};
 use piseduce_protocol::state::{Process, State};
 use piseduce_protocol::status::DeploymentStatus;
@@ -88,10 +88,22 @@ pub struct NodeView {
     pub port: String,
     /// Whether its port was last proven on or off.
     pub power: Option<bool>,
+    /// The wipe that its card owes before another user's deployment.
+    #[serde(default)]
+    pub owes: Option<OwesView>,
     /// Its deployment; none when it is free.
     pub deployment: Option<DeploymentStatus>,
     /// Until when it is held.
     pub until_unix_ms: Option<u64>,
+}
+
+/// A wipe that was recorded and not carried out yet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OwesView {
+    /// How thorough it is.
+    pub wipe: Wipe,
+    /// Whose content is on the card.
+    pub used_by: String,
 }
 
 /// A deployment.

@@ -3,6 +3,7 @@
 //! found and what is allowed.
 
 use crate::machine::Policy;
+use piseduce_protocol::command::Wipe;
 use piseduce_protocol::topic::Site;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -115,9 +116,10 @@ impl Config {
             hold: Duration::ZERO,
             free_bytes: 0,
         };
-        let limits = top.section("limits")?.limits(config)?;
+        let mut config = top.section("limits")?.limits(config)?;
+        (config.policy.wipe, config.policy.wipe_later) = top.section("release")?.release()?;
         top.finish()?;
-        Ok(limits)
+        Ok(config)
     }
 }
 
@@ -210,6 +212,29 @@ impl<'a> Section<'a> {
         Ok(Listener { listen, advertised })
     }
 
+    /// What is done with a card whose user has gone, and whether that waits for another user.
+    fn release(mut self) -> Result<(Wipe, bool), ConfigError> {
+        let defaults = Policy::default();
+        let wipe = match self.text("wipe", &one_of(Wipe::ALL.iter().map(|wipe| wipe.name())))? {
+            None => defaults.wipe,
+            Some(text) => text.parse().map_err(|_| {
+                let allowed = one_of(Wipe::ALL.iter().map(|wipe| wipe.name()));
+                self.wrong("wipe", format!("\"{text}\""), allowed)
+            })?,
+        };
+        const WHEN: [&str; 2] = ["release", "next_use"];
+        let later = match self.text("wipe_when", &one_of(WHEN.into_iter()))?.as_deref() {
+            None => defaults.wipe_later,
+            Some("release") => false,
+            Some("next_use") => true,
+            Some(other) => {
+                return Err(self.wrong("wipe_when", format!("\"{other}\""), one_of(WHEN.into_iter())));
+            }
+        };
+        self.finish()?;
+        Ok((wipe, later))
+    }
+
     fn limits(mut self, config: Config) -> Result<Config, ConfigError> {
         let defaults = Policy::default();
         let seconds = |duration: Duration| duration.as_secs();
@@ -248,7 +273,8 @@ impl<'a> Section<'a> {
     /// Nothing may be left: a key that nobody takes is a typing error.
     fn finish(self) -> Result<(), ConfigError> {
         let known = match self.name {
-            "" => "site, data_directory, [nodes], [people], [broker], [limits]",
+            "" => "site, data_directory, [nodes], [people], [broker], [limits], [release]",
+            "release" => "wipe, wipe_when",
             "limits" => {
                 "restart_budget, restart_after_s, blocked_max_s, env_boot_restart_after_s, \
                  env_boot_blocked_max_s, hold_s, boots_in_flight, boot_spacing_ms, free_space_mb"
@@ -260,6 +286,11 @@ impl<'a> Section<'a> {
             Some(key) => Err(self.wrong(key, "not a setting", known)),
         }
     }
+}
+
+fn one_of(names: impl Iterator<Item = &'static str>) -> String {
+    let quoted: Vec<String> = names.map(|name| format!("\"{name}\"")).collect();
+    quoted.join(" or ")
 }
 
 #[cfg(test)]
@@ -306,6 +337,11 @@ mod tests {
             (with("tls = true"), ["broker.tls", "not a setting", "listen, advertised_address"]),
             (with("[limits]\nblocked_max_s = 10"), ["limits.blocked_max_s", "is 10", "at least 300"]),
             (with("[limits]\nhold_s = -1"), ["limits.hold_s", "is -1", "from 1 to 86400"]),
+            (
+                with("[release]\nwipe = \"shred\""),
+                ["release.wipe", "\"shred\"", "\"headers\" or \"discard\""],
+            ),
+            (with("[release]\nwipe_when = \"never\""), ["release.wipe_when", "\"never\"", "\"next_use\""]),
             (with("[limit]\nhold_s = 1"), ["limit is", "not a setting", "[limits]"]),
         ];
         for (text, expected) in cases {

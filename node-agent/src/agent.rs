@@ -4,9 +4,11 @@
 //! taken while work goes on; they end it and are answered in its stead. It does not know how work is
 //! done (`worker.rs`) or how words travel (`link.rs`).
 
-use piseduce_protocol::command::{Command, Order, Work};
+use piseduce_protocol::command::{Command, Order, Wipe, Work};
 use piseduce_protocol::id::Ticket;
 use piseduce_protocol::report::{Answer, Outcome, Progress, Standing};
+use piseduce_protocol::state::State;
+use std::fmt;
 
 /// What the runner does, in the order given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +22,7 @@ pub enum Effect {
         /// Whose it is.
         ticket: Ticket,
         /// What it is.
-        work: Work,
+        job: Job,
         /// The head node's calendar time.
         unix_ms: u64,
     },
@@ -28,6 +30,24 @@ pub enum Effect {
     Cancel,
     /// Leave the boot root; the answer before this effect is the last one.
     Reboot,
+}
+
+/// What can be given to the worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// The work of a state of a deployment.
+    Perform(Work),
+    /// The old content of the card goes.
+    Wipe(Wipe),
+}
+
+impl fmt::Display for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Job::Perform(work) => write!(f, "{}, attempt {}", work.state, work.attempt),
+            Job::Wipe(wipe) => write!(f, "wipe {wipe}"),
+        }
+    }
 }
 
 /// What the agent was asked and how that stands.
@@ -54,15 +74,14 @@ impl Agent {
                 self.refuse(ticket, format!("{ticket} is older than {last}"))
             }
             _ if self.is_leaving => self.refuse(ticket, "the node is about to reboot".into()),
-            (_, Order::Perform(_), Some(busy)) => self.refuse(ticket, format!("busy with {busy}")),
-            (_, Order::Perform(work), None) if !work.state.is_agents() => {
-                self.refuse(ticket, format!("{} is no state of an agent", work.state))
+            (_, Order::Perform(_) | Order::Wipe(_), Some(busy)) => {
+                self.refuse(ticket, format!("busy with {busy}"))
             }
-            (_, Order::Perform(work), None) => {
-                self.worker = Some(ticket);
-                let said = self.answer(ticket, Outcome::Started);
-                vec![said, Effect::Begin { ticket, work, unix_ms }]
+            (_, Order::Perform(work), None) if !State::AGENTS.contains(&work.state) => {
+                self.refuse(ticket, format!("{} is no work of an agent", work.state))
             }
+            (_, Order::Perform(work), None) => self.begin(ticket, Job::Perform(work), unix_ms),
+            (_, Order::Wipe(wipe), None) => self.begin(ticket, Job::Wipe(wipe), unix_ms),
             (_, Order::Stop, Some(_)) => vec![self.answer(ticket, Outcome::Started), Effect::Cancel],
             (_, Order::Stop, None) => vec![self.answer(ticket, done("nothing was being done"))],
             (_, Order::Reboot, Some(_)) => {
@@ -74,6 +93,12 @@ impl Agent {
                 vec![self.answer(ticket, done("the node reboots")), Effect::Reboot]
             }
         }
+    }
+
+    fn begin(&mut self, ticket: Ticket, job: Job, unix_ms: u64) -> Vec<Effect> {
+        self.worker = Some(ticket);
+        let said = self.answer(ticket, Outcome::Started);
+        vec![said, Effect::Begin { ticket, job, unix_ms }]
     }
 
     /// The worker moved.
@@ -166,7 +191,6 @@ mod tests {
     use piseduce_protocol::cause::{Cause, CauseKind};
     use piseduce_protocol::command::{PartSize, Verify};
     use piseduce_protocol::id::{DeploymentId, Hash, Run, Seq};
-    use piseduce_protocol::state::State;
 
     fn ticket(seq: u32) -> Ticket {
         Ticket { deployment: DeploymentId(1), run: Run(1), seq: Seq(seq) }
@@ -218,7 +242,8 @@ mod tests {
     fn work_is_begun_answered_and_the_same_ticket_gets_the_same_answer() {
         let mut agent = Agent::default();
         let begun = agent.command(perform(1));
-        let begin = Effect::Begin { ticket: ticket(1), work: work(State::EnvCopy), unix_ms: 5 };
+        let job = Job::Perform(work(State::EnvCopy));
+        let begin = Effect::Begin { ticket: ticket(1), job, unix_ms: 5 };
         assert_eq!(begun, [say(1, Outcome::Started), begin]);
         assert_eq!(agent.command(perform(1)), [say(1, Outcome::Started)]);
         agent.progress(ticket(1), Progress::default());

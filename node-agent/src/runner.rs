@@ -151,7 +151,7 @@ impl Runner {
         match effect {
             Effect::Hello => self.link.report(&Report::Hello(self.hello())),
             Effect::Say(answer) => self.link.report(&Report::Answer(answer)),
-            Effect::Begin { ticket, work, unix_ms } => self.worker.begin(ticket, work, unix_ms),
+            Effect::Begin { ticket, job, unix_ms } => self.worker.begin(ticket, job, unix_ms),
             Effect::Cancel => self.worker.cancel(),
             Effect::Reboot => unreachable!("the loop ends with it"),
         }

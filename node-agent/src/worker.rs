@@ -3,13 +3,13 @@
 //! It keeps what is known about a run between its steps, and tells how far it is. It does not know
 //! commands or messages: see `agent.rs` and `runner.rs`.
 
+use crate::agent::Job;
 use crate::cancel::Cancel;
 use crate::card::mount;
 use crate::clock;
 use crate::meter::Meter;
 use crate::step::cause::StepError;
 use crate::step::{self, Node, Session, Task};
-use piseduce_protocol::command::Work;
 use piseduce_protocol::id::Ticket;
 use piseduce_protocol::report::{Outcome, Progress};
 use std::sync::mpsc as jobs;
@@ -32,13 +32,13 @@ pub enum WorkerEvent {
 /// The handle of the worker's thread, which ends when this is dropped.
 #[derive(Debug)]
 pub struct Worker {
-    jobs: jobs::Sender<Job>,
+    jobs: jobs::Sender<Assignment>,
     cancel: Cancel,
 }
 
-struct Job {
+struct Assignment {
     ticket: Ticket,
-    work: Work,
+    job: Job,
     unix_ms: u64,
     cancel: Cancel,
 }
@@ -49,7 +49,7 @@ impl Worker {
     /// # Errors
     /// When no thread can be had.
     pub fn start(node: Node) -> io::Result<(Self, mpsc::Receiver<WorkerEvent>)> {
-        let (jobs, queue) = jobs::channel::<Job>();
+        let (jobs, queue) = jobs::channel::<Assignment>();
         let (events, heard) = mpsc::channel(EVENTS_MAX);
         thread::Builder::new().name("worker".into()).spawn(move || {
             if let Err(error) = mount::private_mounts() {
@@ -66,11 +66,11 @@ impl Worker {
     }
 
     /// Gives the idle worker something to do.
-    pub fn begin(&mut self, ticket: Ticket, work: Work, unix_ms: u64) {
+    pub fn begin(&mut self, ticket: Ticket, job: Job, unix_ms: u64) {
         self.cancel = Cancel::new();
-        let job = Job { ticket, work, unix_ms, cancel: self.cancel.clone() };
+        let assignment = Assignment { ticket, job, unix_ms, cancel: self.cancel.clone() };
         // A dead thread is noticed by its closed channel.
-        let _ = self.jobs.send(job);
+        let _ = self.jobs.send(assignment);
     }
 
     /// Makes the present work end early, in an orderly way.
@@ -79,7 +79,7 @@ impl Worker {
     }
 }
 
-impl Job {
+impl Assignment {
     fn perform(
         &self,
         node: &Node,
@@ -93,21 +93,27 @@ impl Job {
                 let _ = events.try_send(WorkerEvent::Progress(self.ticket, progress));
             }
         };
-        let (ticket, work) = (self.ticket, &self.work);
-        tracing::info!(%ticket, state = %work.state, attempt = work.attempt, "work begins");
-        let task =
-            Task { node, ticket, work, unix_ms: self.unix_ms, cancel: &self.cancel, advance: &advance };
-        match step::perform(session, task) {
+        let ticket = self.ticket;
+        tracing::info!(%ticket, job = %self.job, "work begins");
+        let result = match &self.job {
+            Job::Perform(work) => {
+                let (unix_ms, cancel) = (self.unix_ms, &self.cancel);
+                let task = Task { node, ticket, work, unix_ms, cancel, advance: &advance };
+                step::perform(session, task)
+            }
+            Job::Wipe(wipe) => step::wipe::wipe(node, *wipe, &self.cancel, &advance),
+        };
+        match result {
             Ok(done) => {
-                tracing::info!(%ticket, state = %work.state, done, "work done");
+                tracing::info!(%ticket, job = %self.job, done, "work done");
                 Some(Outcome::Done(done))
             }
             Err(StepError::Cancelled) => {
-                tracing::info!(%ticket, state = %work.state, "work stopped");
+                tracing::info!(%ticket, job = %self.job, "work stopped");
                 None
             }
             Err(StepError::Failed(cause)) => {
-                tracing::warn!(%ticket, state = %work.state, %cause, "work failed");
+                tracing::warn!(%ticket, job = %self.job, %cause, "work failed");
                 Some(Outcome::Failed(cause))
             }
         }

@@ -18,6 +18,8 @@ named! {
         HoldExpired = "hold_expired",
         /// The reservation came to its end.
         ReservationEnded = "reservation_ended",
+        /// An administrator had the node tested, and it can be used.
+        Tested = "tested",
 
         /// Power was switched on, but the node's firmware asked for nothing.
         NoBootRequest = "no_boot_request",

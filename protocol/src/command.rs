@@ -28,6 +28,20 @@ pub enum Order {
     Stop,
     /// Answer `Done`, then leave the boot root: unmount, sync, reboot.
     Reboot,
+    /// Make the card unbootable and wipe it.
+    Wipe(Wipe),
+}
+
+named! {
+    /// What is done with the old content of a card, from little to much.
+    pub enum Wipe as "wipe" {
+        /// Partition tables and the beginnings of all partitions become zeros.
+        Headers = "headers",
+        /// The headers, and the card is told that it need not keep anything; one that cannot be told is zeroed.
+        Discard = "discard",
+        /// Every byte becomes zero.
+        Zero = "zero",
+    }
 }
 
 /// The work of one state of a deployment.

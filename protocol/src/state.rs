@@ -52,11 +52,13 @@ named! {
         Quarantined = "quarantined",
         /// The deployment is over and its node is free.
         Ended = "ended",
+        /// The agent makes the card unbootable and carries out the wipe that is due.
+        Wipe = "wipe",
     }
 }
 
 impl State {
-    /// The states whose work the agent in the boot root does, in the order of the normal course.
+    /// The states of a deployment whose work the agent in the boot root does, in the order of the normal course.
     pub const AGENTS: [State; 9] = [
         State::EnvCopy,
         State::EnvCheck,
@@ -71,7 +73,7 @@ impl State {
 
     /// Whether the agent in the boot root does the work of this state.
     pub fn is_agents(self) -> bool {
-        State::AGENTS.contains(&self)
+        State::AGENTS.contains(&self) || self == State::Wipe
     }
 }
 
@@ -82,9 +84,13 @@ named! {
         Deploy = "deploy",
         /// Powers a deployed node off and on.
         Reboot = "reboot",
-        /// Ends the deployment and frees the node.
+        /// Ends the deployment, proves that the node can be used again, and frees it.
         Destroy = "destroy",
         /// Powers the node off because going on would be wrong.
         Halt = "halt",
+        /// Proves that a quarantined or free node can be used, and frees it.
+        Test = "test",
+        /// Powers a node off that could not be released, before it is quarantined.
+        Isolate = "isolate",
     }
 }

@@ -3,7 +3,7 @@
 
 use piseduce_protocol::bundle::{Bundle, HostKey};
 use piseduce_protocol::cause::{Cause, CauseKind};
-use piseduce_protocol::command::{Command, Order, PartSize, Verify, Work};
+use piseduce_protocol::command::{Command, Order, PartSize, Verify, Wipe, Work};
 use piseduce_protocol::id::{BootNumber, DeploymentId, Hash, Run, Seq, Serial, Ticket};
 use piseduce_protocol::manifest::{Chunk, ChunkKind, FileSystem, Manifest, Partition};
 use piseduce_protocol::report::{
@@ -56,6 +56,10 @@ fn commands() {
     check(
         &command(Order::Reboot),
         "01050000000200000001000000ac020211c0819dc8a0340267b9626ded51583545102d129b980c28",
+    );
+    check(
+        &command(Order::Wipe(Wipe::Discard)),
+        "01050000000200000001000000ac020211c0819dc8a034030764697363617264dfd15ca419c93aae18901e90b463b529",
     );
 }
 

@@ -23,7 +23,7 @@ const COORDINATOR: [&[&str]; 9] = [
 const CLIENT: [&str; 4] = ["api", "client", "domain", "print"];
 
 /// The agent's rooms, ground floor first.
-const AGENT: [&[&str]; 9] = [
+const AGENT: [&[&str]; 10] = [
     &["clock"],
     &["backoff", "cancel", "identity", "meter", "vitals"],
     &["tool"],
@@ -31,7 +31,8 @@ const AGENT: [&[&str]; 9] = [
     &["image", "tree"],
     &["os"],
     &["step"],
-    &["agent", "link", "worker"],
+    &["agent", "link"],
+    &["worker"],
     &["runner"],
 ];
 

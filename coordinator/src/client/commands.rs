@@ -70,6 +70,8 @@ pub enum NodeCommand {
         /// Its name
         node: String,
     },
+    /// Prove that free or quarantined nodes come back into the boot root and can be wiped; frees those that do
+    Test(Nodes),
 }
 
 /// `piseduce deployment`.
@@ -107,6 +109,9 @@ pub enum EnvironmentCommand {
 pub fn run(options: &ConnectionOptions, command: Command) -> anyhow::Result<Ended> {
     let connection = Connection::open(options)?;
     match command {
+        Command::Node(NodeCommand::Test(nodes)) => {
+            return deploy::ask(&connection, "test", &nodes.nodes, nodes.wait);
+        }
         Command::Node(command) => node(&connection, command)?,
         Command::Reserve { nodes, time } => reserve(&connection, nodes, time.into())?,
         Command::Deploy(options) => return deploy::deploy(&connection, *options),
@@ -129,10 +134,17 @@ fn node(connection: &Connection, command: NodeCommand) -> anyhow::Result<()> {
             let power = node.power.map_or("unknown", |on| if on { "on" } else { "off" });
             print::line(tables::nodes(std::slice::from_ref(&node)));
             print::line(format!("address {}, power {power}", node.mac));
+            if let Some(owes) = &node.owes {
+                print::line(format!(
+                    "its card owes a wipe ({}): content of {} is on it until another user deploys",
+                    owes.wipe, owes.used_by
+                ));
+            }
             if let Some(deployment) = node.deployment {
                 print::line(format!("deployment {}: see `piseduce deployment show {0}`", deployment.id));
             }
         }
+        NodeCommand::Test(_) => unreachable!("it is followed like a deployment"),
         NodeCommand::Import { file } => {
             let text = std::fs::read_to_string(&file)
                 .with_context(|| format!("failed to read {}", file.display()))?;

@@ -1,7 +1,7 @@
 //! A deployment as the machine knows it. Everything in it is stored; clocks are kept beside it.
 
 use piseduce_protocol::cause::Cause;
-use piseduce_protocol::command::PartSize;
+use piseduce_protocol::command::{PartSize, Wipe};
 use piseduce_protocol::id::{BootNumber, DeploymentId, Hash, Run, Seq, Ticket};
 use piseduce_protocol::report::KernelId;
 use piseduce_protocol::state::{Process, State};
@@ -36,8 +36,19 @@ pub struct Deployment {
     pub script_started: bool,
     /// What `deployed` rests on.
     pub evidence: Option<Evidence>,
+    /// The wipe that the card owes to those who used it.
+    pub owes: Option<Owed>,
     /// Where it is.
     pub condition: Condition,
+}
+
+/// A wipe that was not carried out yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owed {
+    /// How thorough it is.
+    pub wipe: Wipe,
+    /// Whether it is carried out before anything else is written; if not, the next other user's deployment does.
+    pub due: bool,
 }
 
 /// Where a deployment is.
@@ -71,10 +82,14 @@ pub enum Purpose {
     Deploy,
     /// `deployed`, after a power cycle.
     Reboot,
-    /// The end, for this cause.
+    /// The end, for this cause, once the node has proven that it comes back.
     Destroy(Cause),
     /// `failed`, for this cause, with the power off.
     Halt(Cause),
+    /// The end, once the node has proven that it comes back.
+    Test,
+    /// `quarantined`, for this cause, with the power off.
+    Isolate(Cause),
 }
 
 impl Purpose {
@@ -85,7 +100,14 @@ impl Purpose {
             Purpose::Reboot => Process::Reboot,
             Purpose::Destroy(_) => Process::Destroy,
             Purpose::Halt(_) => Process::Halt,
+            Purpose::Test => Process::Test,
+            Purpose::Isolate(_) => Process::Isolate,
         }
+    }
+
+    /// Whether the node is to come back into the boot root and then to be free.
+    pub fn is_release(&self) -> bool {
+        matches!(self, Purpose::Destroy(_) | Purpose::Test)
     }
 }
 
@@ -194,8 +216,8 @@ pub struct Form {
 }
 
 impl Deployment {
-    /// A new deployment whose form is open, on a node with this boot number.
-    pub fn open(id: DeploymentId, boot: BootNumber) -> Self {
+    /// A new deployment whose form is open, on a node with this boot number whose card owes this.
+    pub fn open(id: DeploymentId, boot: BootNumber, owes: Option<Owed>) -> Self {
         Deployment {
             id,
             run: Run(1),
@@ -210,6 +232,7 @@ impl Deployment {
             kernel: None,
             script_started: false,
             evidence: None,
+            owes,
             condition: Condition::Open,
         }
     }
@@ -240,13 +263,19 @@ impl Deployment {
     /// Why it rests, ends, or is being ended.
     pub fn cause(&self) -> Option<&Cause> {
         match &self.condition {
-            Condition::Active(Active { purpose: Purpose::Destroy(cause) | Purpose::Halt(cause), .. }) => {
-                Some(cause)
-            }
+            Condition::Active(Active {
+                purpose: Purpose::Destroy(cause) | Purpose::Halt(cause) | Purpose::Isolate(cause),
+                ..
+            }) => Some(cause),
             Condition::Resting(rest) => rest.cause.as_ref(),
             Condition::Ended(cause) => Some(cause),
             Condition::Open | Condition::Active(_) => None,
         }
+    }
+
+    /// What to do with the card's old content now.
+    pub fn wipe_now(&self) -> Wipe {
+        self.owes.filter(|owed| owed.due).map_or(Wipe::Headers, |owed| owed.wipe)
     }
 
     /// What an answer to the last request must show.

@@ -1,5 +1,7 @@
 //! Nodes: one Raspberry Pi each. The id stays when the board, its place or its name changes.
 
+use super::deployment::{Deployment, Owed};
+use piseduce_protocol::command::Wipe;
 use piseduce_protocol::id::{BootNumber, Serial};
 use piseduce_protocol::topic::check_level;
 
@@ -22,6 +24,32 @@ pub struct Node {
     pub switch: SwitchId,
     /// The last boot number given out.
     pub boot: BootNumber,
+    /// The wipe that its card owes.
+    pub owes: Option<Owes>,
+}
+
+/// A wipe that was recorded instead of carried out, to be done before anybody else uses the card.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owes {
+    /// How thorough it is.
+    pub wipe: Wipe,
+    /// The user whose content is on the card.
+    pub used_by: String,
+}
+
+impl Node {
+    /// What a deployment for `owner` has to do about the card's old content.
+    pub fn owed(&self, owner: &str) -> Option<Owed> {
+        self.owes.as_ref().map(|owes| Owed { wipe: owes.wipe, due: owes.used_by != owner })
+    }
+
+    /// What the card owes after `deployment` for `owner` has ended.
+    pub fn owes_after(&self, deployment: &Deployment, owner: &str) -> Option<Owes> {
+        let Owed { wipe, due } = deployment.owes?;
+        // What was due from the beginning was never carried out: it is still owed to who was there before.
+        let before = self.owes.as_ref().filter(|_| due).map(|owes| owes.used_by.clone());
+        Some(Owes { wipe, used_by: before.unwrap_or_else(|| owner.into()) })
+    }
 }
 
 /// What an operator registers.

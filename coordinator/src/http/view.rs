@@ -1,7 +1,7 @@
 //! Domain values as the JSON of the API, by hand.
 
 use super::Shared;
-use crate::api::{DeploymentView, EnvironmentView, JournalEntry, NodeView, ReservationView};
+use crate::api::{DeploymentView, EnvironmentView, JournalEntry, NodeView, OwesView, ReservationView};
 use crate::clock::UnixMs;
 use crate::domain::deployment::{Deployment, Evidence};
 use crate::domain::environment::Environment;
@@ -22,6 +22,11 @@ pub(super) fn node(known: &Known) -> NodeView {
         switch: attributes.switch.clone(),
         port: attributes.port.clone(),
         power: known.powered,
+        owes: known
+            .node
+            .owes
+            .as_ref()
+            .map(|owes| OwesView { wipe: owes.wipe, used_by: owes.used_by.clone() }),
         until_unix_ms: known.deployment.as_ref().map(|deployment| deployment.until.0),
         deployment: status.deployment,
     }

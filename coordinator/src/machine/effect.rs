@@ -2,7 +2,7 @@
 //! that their answer must show.
 
 use crate::domain::deployment::{Active, Deployment, Phase};
-use piseduce_protocol::command::Verify;
+use piseduce_protocol::command::{Verify, Wipe};
 use piseduce_protocol::id::{Hash, Seq};
 use piseduce_protocol::state::State;
 
@@ -41,6 +41,8 @@ pub enum Ask {
     Stop,
     /// Leave the boot root.
     Reboot,
+    /// Make the card unbootable and wipe it.
+    Wipe(Wipe),
 }
 
 /// Why a request is not carried out.
@@ -62,8 +64,14 @@ pub enum Refusal {
     #[error("the node is being switched off; try again when it has failed")]
     BeingHalted,
     /// Only an administrator can take a node out of quarantine.
-    #[error("the node is quarantined: an administrator must look at it")]
+    #[error("the node is quarantined: an administrator must look at it and have it tested")]
     Quarantined,
+    /// The node is being switched off before it is quarantined.
+    #[error("the node could not be released and is being switched off; try again when it is quarantined")]
+    BeingIsolated,
+    /// Only what nobody uses is tested.
+    #[error("the node is in use: only a free or a quarantined node can be tested")]
+    InUse,
     /// It is over.
     #[error("the deployment has ended")]
     Ended,
@@ -81,6 +89,7 @@ pub fn outstanding(deployment: &Deployment) -> Option<Effect> {
         (Phase::On, _) => Some(Effect::PowerOn(seq)),
         (Phase::Admission, _) => None,
         (Phase::Work, State::NfsBootConf | State::EnvBootConf) => Some(Effect::ServeView(seq)),
+        (Phase::Work, State::Wipe) => Some(Effect::Command(seq, Ask::Wipe(deployment.wipe_now()))),
         (Phase::Work, state) if state.is_agents() => Some(Effect::Command(seq, work(deployment, state))),
         (Phase::Work, _) => None,
     }

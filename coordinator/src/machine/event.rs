@@ -32,6 +32,8 @@ pub enum Request {
     DeployAgain,
     /// The user gives the node back.
     Destroy,
+    /// An administrator wants to know whether the node can be used.
+    Test,
     /// The form stayed open too long.
     HoldExpired,
     /// The reservation is over.

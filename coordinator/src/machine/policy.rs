@@ -1,5 +1,6 @@
 //! The limits that the machine applies, in one place. Defaults are the product's promises.
 
+use piseduce_protocol::command::Wipe;
 use std::time::Duration;
 
 /// Limits of a site. All times are without pauses: nobody is blamed for waiting on us.
@@ -31,6 +32,10 @@ pub struct Policy {
     pub boots_in_flight: usize,
     /// Time between two power-ons on one switch.
     pub boot_spacing: Duration,
+    /// What is done with the content of a card whose user has gone.
+    pub wipe: Wipe,
+    /// Whether that waits until the node is deployed for another user.
+    pub wipe_later: bool,
 }
 
 impl Default for Policy {
@@ -49,6 +54,8 @@ impl Default for Policy {
             script_report_max: Duration::from_secs(660),
             boots_in_flight: 8,
             boot_spacing: Duration::from_secs(2),
+            wipe: Wipe::Headers,
+            wipe_later: false,
         }
     }
 }

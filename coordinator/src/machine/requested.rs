@@ -13,8 +13,9 @@ pub(super) fn active(turn: &mut Turn<'_>, request: &Request, now: &Active) {
         Purpose::Deploy => in_deploy(turn, request, now),
         // The user has the node, as before the reboot.
         Purpose::Reboot => resting::deployed(turn, request),
-        Purpose::Destroy(_) => in_destroy(turn, request),
+        Purpose::Destroy(_) | Purpose::Test => in_release(turn, request),
         Purpose::Halt(_) => in_halt(turn, request),
+        Purpose::Isolate(_) => in_isolation(turn, request),
     }
 }
 
@@ -28,6 +29,7 @@ fn in_deploy(turn: &mut Turn<'_>, request: &Request, now: &Active) {
         Request::ReservationEnded => {
             after_writing(turn, now, Then::Destroy(ending(CauseKind::ReservationEnded)));
         }
+        Request::Test => turn.refuse(Refusal::InUse),
         Request::HoldExpired => {}
     }
 }
@@ -50,7 +52,7 @@ fn after_writing(turn: &mut Turn<'_>, now: &Active, then: Then) {
     }
 }
 
-/// What was to follow an orderly end of the agent's writing.
+/// What was to follow an orderly end of the agent's writing, whether that came or not.
 pub(super) fn follow(turn: &mut Turn<'_>, then: &Then) {
     match then {
         Then::Resume => turn.hard_reboot(),
@@ -59,12 +61,27 @@ pub(super) fn follow(turn: &mut Turn<'_>, then: &Then) {
     }
 }
 
-fn in_destroy(turn: &mut Turn<'_>, request: &Request) {
+fn in_release(turn: &mut Turn<'_>, request: &Request) {
     match request {
-        Request::Deploy(_) | Request::HardReboot | Request::DeployAgain => {
-            turn.refuse(Refusal::BeingDestroyed)
-        }
-        Request::Cancel | Request::Destroy | Request::HoldExpired | Request::ReservationEnded => {}
+        Request::HardReboot => turn.hard_reboot(),
+        Request::Deploy(_) | Request::DeployAgain => turn.refuse(Refusal::BeingDestroyed),
+        Request::Cancel
+        | Request::Destroy
+        | Request::Test
+        | Request::HoldExpired
+        | Request::ReservationEnded => {}
+    }
+}
+
+fn in_isolation(turn: &mut Turn<'_>, request: &Request) {
+    match request {
+        Request::Deploy(_)
+        | Request::Cancel
+        | Request::HardReboot
+        | Request::DeployAgain
+        | Request::Destroy
+        | Request::Test => turn.refuse(Refusal::BeingIsolated),
+        Request::HoldExpired | Request::ReservationEnded => {}
     }
 }
 
@@ -74,6 +91,7 @@ fn in_halt(turn: &mut Turn<'_>, request: &Request) {
         Request::Destroy => turn.destroy(ending(CauseKind::Destroyed)),
         Request::ReservationEnded => turn.destroy(ending(CauseKind::ReservationEnded)),
         Request::Deploy(_) | Request::HardReboot | Request::DeployAgain => turn.refuse(Refusal::BeingHalted),
+        Request::Test => turn.refuse(Refusal::InUse),
         Request::HoldExpired => {}
     }
 }

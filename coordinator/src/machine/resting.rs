@@ -19,6 +19,7 @@ pub(super) fn open(turn: &mut Turn<'_>, request: &Request) {
         Request::Destroy => turn.finish(ending(CauseKind::Destroyed)),
         Request::HoldExpired => turn.finish(ending(CauseKind::HoldExpired)),
         Request::ReservationEnded => turn.finish(ending(CauseKind::ReservationEnded)),
+        Request::Test => turn.test(),
         Request::HardReboot | Request::DeployAgain => turn.refuse(Refusal::NothingDeployed),
     }
 }
@@ -32,6 +33,7 @@ pub(super) fn deployed(turn: &mut Turn<'_>, request: &Request) {
         Request::ReservationEnded => turn.destroy(ending(CauseKind::ReservationEnded)),
         Request::Cancel => turn.refuse(Refusal::Deployed),
         Request::Deploy(_) => turn.refuse(Refusal::FormSent),
+        Request::Test => turn.refuse(Refusal::InUse),
         Request::HoldExpired => {}
     }
 }
@@ -45,17 +47,20 @@ pub(super) fn stopped(turn: &mut Turn<'_>, request: &Request) {
         Request::Cancel => turn.destroy(ending(CauseKind::Cancelled)),
         Request::ReservationEnded => turn.destroy(ending(CauseKind::ReservationEnded)),
         Request::Deploy(_) => turn.refuse(Refusal::FormSent),
+        Request::Test => turn.refuse(Refusal::InUse),
         Request::HoldExpired => {}
     }
 }
 
-/// `quarantined`: the node could not be released; only another try at releasing it leads out.
+/// `quarantined`: the node could not be released; only a test that it passes leads out.
 pub(super) fn quarantined(turn: &mut Turn<'_>, request: &Request) {
     match request {
-        Request::Destroy => turn.destroy(ending(CauseKind::Destroyed)),
-        Request::Deploy(_) | Request::Cancel | Request::HardReboot | Request::DeployAgain => {
-            turn.refuse(Refusal::Quarantined);
-        }
+        Request::Test => turn.test(),
+        Request::Deploy(_)
+        | Request::Cancel
+        | Request::HardReboot
+        | Request::DeployAgain
+        | Request::Destroy => turn.refuse(Refusal::Quarantined),
         Request::HoldExpired | Request::ReservationEnded => {}
     }
 }
@@ -67,7 +72,8 @@ pub(super) fn ended(turn: &mut Turn<'_>, request: &Request) {
         | Request::Cancel
         | Request::HardReboot
         | Request::DeployAgain
-        | Request::Destroy => turn.refuse(Refusal::Ended),
+        | Request::Destroy
+        | Request::Test => turn.refuse(Refusal::Ended),
         Request::HoldExpired | Request::ReservationEnded => {}
     }
 }

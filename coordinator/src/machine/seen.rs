@@ -44,7 +44,7 @@ fn stopping(turn: &mut Turn<'_>, sign: &Sign, then: &Then) {
     match sign {
         Sign::Agent(AgentSign::Answer(answer)) if answer.ticket == turn.live.deployment.ticket() => {
             match answer.outcome {
-                Outcome::Done(_) | Outcome::Failed(_) | Outcome::Refused(_) => follow(turn, then),
+                Outcome::Done(_) | Outcome::Failed(_) | Outcome::Refused(_) => stopped(turn, then),
                 Outcome::Started | Outcome::Progress(_) => {}
             }
         }
@@ -56,6 +56,14 @@ fn stopping(turn: &mut Turn<'_>, sign: &Sign, then: &Then) {
         | Sign::Admitted
         | Sign::Power(..)
         | Sign::FirstBoot(..) => {}
+    }
+}
+
+/// The agent has stopped and is there.
+fn stopped(turn: &mut Turn<'_>, then: &Then) {
+    match then {
+        Then::Destroy(cause) => turn.destroy_here(cause.clone()),
+        Then::Resume | Then::Again => follow(turn, then),
     }
 }
 
@@ -107,21 +115,29 @@ fn off(turn: &mut Turn<'_>, sign: &Sign, now: &Active) {
 fn is_off(turn: &mut Turn<'_>, now: &Active) {
     match &now.purpose {
         Purpose::Deploy if now.state == State::EnvBoot => turn.phase(Phase::Admission),
-        Purpose::Deploy => turn.enter_next(now.state),
+        Purpose::Destroy(cause) if now.state == State::TurnOff => turn.finish(cause.clone()),
+        Purpose::Test if now.state == State::TurnOff => turn.finish(Cause::new(CauseKind::Tested, "")),
+        Purpose::Deploy | Purpose::Destroy(_) | Purpose::Test => turn.enter_next(now.state),
         Purpose::Reboot => turn.turn_on(),
-        Purpose::Destroy(cause) => turn.finish(cause.clone()),
         Purpose::Halt(cause) => turn.fail(cause.clone()),
+        Purpose::Isolate(cause) => turn.quarantine(cause.clone()),
     }
 }
 
 fn power_failed(turn: &mut Turn<'_>, now: &Active, cause: &Cause) {
     match &now.purpose {
-        // Minutes went by without an answer already: doing it all again would not help.
-        Purpose::Deploy if cause.is(CauseKind::SwitchUnreachable) => turn.lose(cause.clone()),
-        Purpose::Deploy => turn.restart(cause.clone()),
-        Purpose::Reboot => turn.lose(cause.clone()),
-        Purpose::Destroy(_) => turn.quarantine(cause.clone()),
+        // Minutes went by without an answer already: doing it all again would not help, and neither would
+        // another try at switching off.
+        Purpose::Destroy(_) | Purpose::Test
+            if cause.is(CauseKind::SwitchUnreachable) || now.state == State::TurnOff =>
+        {
+            turn.quarantine(cause.clone());
+        }
+        Purpose::Deploy if cause.is(CauseKind::SwitchUnreachable) => turn.give_up(cause.clone()),
+        Purpose::Deploy | Purpose::Destroy(_) | Purpose::Test => turn.restart(cause.clone()),
+        Purpose::Reboot => turn.give_up(cause.clone()),
         Purpose::Halt(grave) => turn.fail(grave.clone()),
+        Purpose::Isolate(grave) => turn.quarantine(grave.clone()),
     }
 }
 
@@ -157,7 +173,8 @@ fn work(turn: &mut Turn<'_>, sign: &Sign, state: State) {
         | State::ResizePartition
         | State::WaitResizing
         | State::SystemConf
-        | State::UserConf => agent(turn, sign, state),
+        | State::UserConf
+        | State::Wipe => agent(turn, sign, state),
         State::EnvBoot => env_boot(turn, sign),
         State::UserScript => user_script(turn, sign),
         State::TurnOn => turn_on(turn, sign),
@@ -198,7 +215,7 @@ fn nfs_boot_on(turn: &mut Turn<'_>, sign: &Sign) {
         Sign::BootAsked => asked(turn),
         Sign::Agent(AgentSign::Hello { boot, kernel }) if *boot == turn.live.deployment.boot => {
             turn.deployment().kernel = Some(kernel.clone());
-            turn.enter_registered();
+            turn.enter_after_hello();
         }
         Sign::Agent(_) | Sign::ViewServed(_) | Sign::Admitted | Sign::Power(..) | Sign::FirstBoot(..) => {}
     }
@@ -243,6 +260,7 @@ fn agent(turn: &mut Turn<'_>, sign: &Sign, state: State) {
 fn answered(turn: &mut Turn<'_>, outcome: &Outcome, state: State) {
     match outcome {
         Outcome::Progress(progress) => turn.reached(progress.done),
+        Outcome::Done(_) if state == State::Wipe => turn.wiped(),
         Outcome::Done(_) => turn.enter_next(state),
         Outcome::Failed(cause)
             if cause.is(CauseKind::HashMismatch) || cause.is(CauseKind::FilesystemBroken) =>

@@ -2,10 +2,10 @@
 
 use crate::domain::deployment::Phase;
 use crate::machine::policy::Policy;
-use piseduce_protocol::state::State;
+use piseduce_protocol::state::{Process, State};
 use std::time::Duration;
 
-/// One row: a state of the process `deploy`.
+/// One row: a state of a process.
 pub struct Step {
     /// Which state.
     pub state: State,
@@ -45,11 +45,17 @@ const fn step(state: State, first: Phase, limit: Limit, resumes: Resumes) -> Ste
     Step { state, first, limit, resumes }
 }
 
-/// The states of `deploy` in their order.
-pub static DEPLOY: [Step; 15] = [
-    step(State::NfsBootConf, Phase::Work, Limit::Ours, Resumes::BootRoot),
-    step(State::NfsBootOff, Phase::Off, Limit::Ours, Resumes::BootRoot),
-    step(State::NfsBootOn, Phase::Admission, Limit::Agent, Resumes::BootRoot),
+const NFS_BOOT_CONF: Step = step(State::NfsBootConf, Phase::Work, Limit::Ours, Resumes::BootRoot);
+const NFS_BOOT_OFF: Step = step(State::NfsBootOff, Phase::Off, Limit::Ours, Resumes::BootRoot);
+const NFS_BOOT_ON: Step = step(State::NfsBootOn, Phase::Admission, Limit::Agent, Resumes::BootRoot);
+const TURN_OFF: Step = step(State::TurnOff, Phase::Off, Limit::Ours, Resumes::BootRoot);
+
+/// The states of `deploy` in their order. A card that owes a wipe to its last user passes through `wipe` before
+/// `env_copy`.
+static DEPLOY: [Step; 15] = [
+    NFS_BOOT_CONF,
+    NFS_BOOT_OFF,
+    NFS_BOOT_ON,
     step(State::EnvCopy, Phase::Work, Limit::BusyCard, Resumes::BootRoot),
     step(State::EnvCheck, Phase::Work, Limit::BusyCard, Resumes::BootRoot),
     step(State::DeletePartition, Phase::Work, Limit::Agent, Resumes::BootRoot),
@@ -64,28 +70,51 @@ pub static DEPLOY: [Step; 15] = [
     step(State::UserScript, Phase::Work, Limit::Script, Resumes::Card),
 ];
 
+/// The states of `destroy` and `test`: the node proves that it comes back.
+static RELEASE: [Step; 5] = [
+    NFS_BOOT_CONF,
+    NFS_BOOT_OFF,
+    NFS_BOOT_ON,
+    step(State::Wipe, Phase::Work, Limit::BusyCard, Resumes::BootRoot),
+    TURN_OFF,
+];
+
+/// The states of `reboot`.
+static REBOOT: [Step; 2] = [TURN_OFF, step(State::TurnOn, Phase::Admission, Limit::EnvBoot, Resumes::Card)];
+
+/// The state of `halt` and `isolate`.
+static POWER_OFF: [Step; 1] = [TURN_OFF];
+
+/// The states of a process in their order.
+pub fn steps(process: Process) -> &'static [Step] {
+    match process {
+        Process::Deploy => &DEPLOY,
+        Process::Destroy | Process::Test => &RELEASE,
+        Process::Reboot => &REBOOT,
+        Process::Halt | Process::Isolate => &POWER_OFF,
+    }
+}
+
 /// Where `state` stands in the order of `deploy`; none for states outside it.
 pub fn position(state: State) -> Option<usize> {
     DEPLOY.iter().position(|step| step.state == state)
 }
 
-/// The row of `state`; none for states outside `deploy`.
+/// The row of `state`, which is the same in every process that has it; none for states in which nothing is
+/// under way.
 pub fn row(state: State) -> Option<&'static Step> {
-    DEPLOY.iter().find(|step| step.state == state)
+    DEPLOY.iter().chain(&RELEASE).chain(&REBOOT).find(|step| step.state == state)
 }
 
-/// The state after `state`; none after the last.
-pub fn next(state: State) -> Option<State> {
-    DEPLOY.get(position(state)? + 1).map(|step| step.state)
+/// The state after `state` in the order of `process`; none after the last.
+pub fn next(process: Process, state: State) -> Option<State> {
+    let mut rest = steps(process).iter().skip_while(|step| step.state != state);
+    rest.nth(1).map(|step| step.state)
 }
 
-/// The limits that the work of `state` is under; boots of a card outside `deploy` have those of `env_boot`.
+/// The limits that the work of `state` is under.
 pub fn limit(state: State) -> Limit {
-    match row(state) {
-        Some(step) => step.limit,
-        None if state == State::TurnOn => Limit::EnvBoot,
-        None => Limit::Ours,
-    }
+    row(state).map_or(Limit::Ours, |step| step.limit)
 }
 
 /// How long a state under `limit` may be without progress before it is restarted; none: never.

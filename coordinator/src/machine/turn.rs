@@ -6,9 +6,10 @@ use super::live::{Live, Moment};
 use super::policy::Policy;
 use super::table::{self, Resumes};
 use crate::domain::deployment::{
-    Active, Condition, Deployment, Evidence, Form, Phase, Purpose, Rest, Resting, Then,
+    Active, Condition, Deployment, Evidence, Form, Owed, Phase, Purpose, Rest, Resting, Then,
 };
 use piseduce_protocol::cause::{Cause, CauseKind};
+use piseduce_protocol::command::Wipe;
 use piseduce_protocol::state::State;
 use std::time::Duration;
 
@@ -91,11 +92,23 @@ impl<'a> Turn<'a> {
         self.go(purpose, state, phase);
     }
 
-    /// Enters a state of `deploy` in the normal course. A state not reached before is a step forward.
+    /// What the deployment is to come to; `deployed` when nothing else is under way.
+    fn purpose(&self) -> Purpose {
+        self.live.deployment.active().map_or(Purpose::Deploy, |active| active.purpose.clone())
+    }
+
+    /// Enters a state of `deploy` in the normal course.
     pub(super) fn enter(&mut self, state: State) {
+        self.enter_for(Purpose::Deploy, state);
+    }
+
+    /// Enters a state of the process that `purpose` is pursued by. A state that a run of `deploy` did not reach
+    /// before is a step forward.
+    fn enter_for(&mut self, purpose: Purpose, state: State) {
         let row = table::row(state).expect("only states of the table are entered");
         let deployment = &mut self.live.deployment;
-        if table::position(state) > table::position(deployment.registered) {
+        let is_further = table::position(state) > table::position(deployment.registered);
+        if purpose == Purpose::Deploy && is_further {
             deployment.registered = state;
             deployment.attempt = 1;
             self.progress();
@@ -109,27 +122,42 @@ impl<'a> Turn<'a> {
             }
             ref first => first.clone(),
         };
-        self.go(Purpose::Deploy, state, phase);
+        self.go(purpose, state, phase);
     }
 
     /// Enters the state after `state`.
     pub(super) fn enter_next(&mut self, state: State) {
-        match table::next(state) {
-            Some(next) => self.enter(next),
-            None => self.rest(Resting::Deployed, None),
-        }
+        let purpose = self.purpose();
+        let next = table::next(purpose.process(), state);
+        self.enter_for(purpose, next.expect("the last state of a process is left in its own way"));
     }
 
-    /// The hello came: go on where this run was.
-    pub(super) fn enter_registered(&mut self) {
+    /// The hello came: the node proves what it is to prove, or the run goes on where it was.
+    pub(super) fn enter_after_hello(&mut self) {
+        let purpose = self.purpose();
+        self.progress();
+        if purpose.is_release() || self.live.deployment.owes.is_some_and(|owed| owed.due) {
+            return self.enter_for(purpose, State::Wipe);
+        }
+        self.enter_registered();
+    }
+
+    fn enter_registered(&mut self) {
         let registered = self.live.deployment.registered;
-        if registered < State::EnvCopy {
+        if table::position(registered) < table::position(State::EnvCopy) {
             return self.enter(State::EnvCopy);
         }
         self.live.deployment.attempt += 1;
         self.live.deployment.resumed = true;
-        self.progress();
         self.enter(registered);
+    }
+
+    /// The agent carried the wipe out.
+    pub(super) fn wiped(&mut self) {
+        let deployment = &mut self.live.deployment;
+        deployment.owes = deployment.owes.filter(|owed| !owed.due);
+        self.progress();
+        if self.purpose().is_release() { self.enter_next(State::Wipe) } else { self.enter_registered() }
     }
 
     /// Starts a run from the beginning.
@@ -156,28 +184,32 @@ impl<'a> Turn<'a> {
         deployment.script_started = false;
         deployment.evidence = None;
         self.progress();
-        self.begin_boot();
+        self.begin_boot(Purpose::Deploy);
     }
 
     /// A boot of the boot root under a boot number of its own.
-    fn begin_boot(&mut self) {
+    fn begin_boot(&mut self, purpose: Purpose) {
         let deployment = &mut self.live.deployment;
         deployment.boot = deployment.boot.next();
         deployment.kernel = None;
         self.live.clocks.idle = Duration::ZERO;
         self.live.clocks.last_beat = None;
-        self.enter(State::NfsBootConf);
+        self.enter_for(purpose, State::NfsBootConf);
     }
 
-    /// Goes on with this run from its registered state, by power.
+    /// Goes on with this run from its registered state, or with the release from its beginning, by power.
     pub(super) fn resume(&mut self) {
         self.live.clocks.idle = Duration::ZERO;
+        let purpose = self.purpose();
+        if purpose.is_release() {
+            return self.begin_boot(purpose);
+        }
         let deployment = &mut self.live.deployment;
         if deployment.registered == State::Deployed {
             return self.go(Purpose::Reboot, State::TurnOff, Phase::Off);
         }
         match table::row(deployment.registered).map_or(Resumes::BootRoot, |row| row.resumes) {
-            Resumes::BootRoot => self.begin_boot(),
+            Resumes::BootRoot => self.begin_boot(Purpose::Deploy),
             Resumes::Card => {
                 deployment.kernel = None;
                 deployment.script_started = false;
@@ -199,7 +231,7 @@ impl<'a> Turn<'a> {
             self.live.deployment.restarts += 1;
             self.resume();
         } else {
-            self.lose(cause);
+            self.give_up(cause);
         }
     }
 
@@ -223,16 +255,57 @@ impl<'a> Turn<'a> {
         self.phase(Phase::Stopping(then));
     }
 
-    /// Switches off and ends.
+    /// Brings the node back into the boot root and ends, from whatever it is doing.
     pub(super) fn destroy(&mut self, cause: Cause) {
-        self.progress();
-        self.go(Purpose::Destroy(cause), State::TurnOff, Phase::Off);
+        self.begin_release();
+        let purpose = Purpose::Destroy(cause);
+        match self.live.deployment.active() {
+            // The node is on its way into the boot root already.
+            Some(Active {
+                purpose: Purpose::Deploy,
+                state: state @ (State::NfsBootConf | State::NfsBootOff | State::NfsBootOn),
+                phase,
+            }) => {
+                let (state, phase) = (*state, phase.clone());
+                self.go(purpose, state, phase);
+            }
+            _ => self.begin_boot(purpose),
+        }
     }
 
-    /// Switches off and fails.
-    pub(super) fn halt(&mut self, cause: Cause) {
+    /// The same with the agent that has just stopped writing and is in the boot root already.
+    pub(super) fn destroy_here(&mut self, cause: Cause) {
+        self.begin_release();
+        self.enter_for(Purpose::Destroy(cause), State::Wipe);
+    }
+
+    /// Brings the node into the boot root to see whether it can be used.
+    pub(super) fn test(&mut self) {
+        self.begin_release();
+        self.begin_boot(Purpose::Test);
+    }
+
+    /// A release has a budget of its own, and owes what the site's policy says.
+    fn begin_release(&mut self) {
         self.progress();
-        self.go(Purpose::Halt(cause), State::TurnOff, Phase::Off);
+        let policy = self.policy;
+        let deployment = &mut self.live.deployment;
+        deployment.restarts = 0;
+        let before = deployment.owes;
+        deployment.owes = Some(Owed {
+            wipe: before.map_or(policy.wipe, |owed| owed.wipe.max(policy.wipe)),
+            due: before.is_some_and(|owed| owed.due) || !policy.wipe_later || policy.wipe == Wipe::Headers,
+        });
+    }
+
+    /// Going on would be wrong: switches off, then fails, or is quarantined if it was being released.
+    pub(super) fn halt(&mut self, cause: Cause) {
+        let purpose = match self.purpose().is_release() {
+            true => Purpose::Isolate(cause),
+            false => Purpose::Halt(cause),
+        };
+        self.progress();
+        self.go(purpose, State::TurnOff, Phase::Off);
     }
 
     /// The second half of a power cycle outside `deploy`.
@@ -247,14 +320,21 @@ impl<'a> Turn<'a> {
         self.rest(Resting::Deployed, None);
     }
 
-    /// Silence, or an exhausted budget.
-    pub(super) fn lose(&mut self, cause: Cause) {
-        self.rest(Resting::Lost, Some(cause));
+    /// Silence, or an exhausted budget: a node that was to be used is lost, one that was to be released is
+    /// switched off and quarantined.
+    pub(super) fn give_up(&mut self, cause: Cause) {
+        match self.purpose().is_release() {
+            true => self.halt(cause),
+            false => self.rest(Resting::Lost, Some(cause)),
+        }
     }
 
     /// The node said why.
     pub(super) fn fail(&mut self, cause: Cause) {
-        self.rest(Resting::Failed, Some(cause));
+        match self.purpose().is_release() {
+            true => self.halt(cause),
+            false => self.rest(Resting::Failed, Some(cause)),
+        }
     }
 
     /// The node could not be released.
@@ -280,7 +360,7 @@ impl<'a> Turn<'a> {
         let policy = self.policy;
         if self.live.clocks.blocked >= self.live.blocked_max(policy) {
             let silence = self.silence();
-            self.lose(silence);
+            self.give_up(silence);
         } else if self.live.restart_after(policy).is_some_and(|max| self.live.clocks.idle >= max) {
             let silence = self.silence();
             self.restart(silence);

@@ -12,7 +12,7 @@ pub fn waiting(live: &Live, moment: Moment, policy: &Policy) -> Option<String> {
     let text = match &active.phase {
         Phase::Stopping(Then::Resume) => "the agent to stop writing before the hard reboot".into(),
         Phase::Stopping(Then::Again) => "the agent to stop writing before the next run".into(),
-        Phase::Stopping(Then::Destroy(_)) => "the agent to stop writing before power is cut".into(),
+        Phase::Stopping(Then::Destroy(_)) => "the agent to stop writing before the node is released".into(),
         Phase::Leaving => "the agent to leave the boot root".into(),
         Phase::Off => "the switch to show that the port delivers nothing".into(),
         Phase::On => "the switch to show that the port delivers power".into(),
@@ -37,6 +37,7 @@ pub fn waiting(live: &Live, moment: Moment, policy: &Policy) -> Option<String> {
             {
                 "a heartbeat of the agent".into()
             }
+            State::Wipe => "the agent to wipe the card".into(),
             state => format!("the end of {state}"),
         },
     };

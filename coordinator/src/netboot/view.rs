@@ -25,9 +25,15 @@ pub fn view(deployment: Option<&Deployment>) -> View {
         Condition::Active(active) => match (&active.purpose, active.state, &active.phase) {
             // The token is shown between power-on and hello only: a node that reboots by itself later
             // gets none, and the machine gives it a new boot first.
-            (Purpose::Deploy, State::NfsBootOn, Phase::On | Phase::Work) => View::BootRoot(deployment.boot),
+            (
+                Purpose::Deploy | Purpose::Destroy(_) | Purpose::Test,
+                State::NfsBootOn,
+                Phase::On | Phase::Work,
+            ) => View::BootRoot(deployment.boot),
             (Purpose::Deploy | Purpose::Reboot, _, _) => card_if_booting(deployment, active.state),
-            (Purpose::Destroy(_) | Purpose::Halt(_), _, _) => View::Hold,
+            (Purpose::Destroy(_) | Purpose::Halt(_) | Purpose::Test | Purpose::Isolate(_), _, _) => {
+                View::Hold
+            }
         },
     }
 }

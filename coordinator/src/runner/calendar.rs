@@ -24,7 +24,10 @@ fn due(held: &Held, now: UnixMs) -> Option<Request> {
     match &held.live.deployment.condition {
         Condition::Open if over => Some(Request::ReservationEnded),
         Condition::Open if now >= held.form_until => Some(Request::HoldExpired),
-        Condition::Active(Active { purpose: Purpose::Destroy(_), .. }) => None,
+        Condition::Active(Active {
+            purpose: Purpose::Destroy(_) | Purpose::Test | Purpose::Isolate(_),
+            ..
+        }) => None,
         Condition::Active(_) => over.then_some(Request::ReservationEnded),
         Condition::Resting(rest) => {
             let held_back = rest.state == crate::domain::deployment::Resting::Quarantined;

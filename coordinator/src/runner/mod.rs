@@ -307,18 +307,16 @@ impl Runner {
     fn settle_changes(&mut self, changes: &[Change], saved: &[Saved]) {
         for (change, saved) in changes.iter().zip(saved) {
             let id = change.deployment.id;
-            let ended = matches!(change.deployment.condition, Condition::Ended(_));
-            if ended {
-                self.lives.remove(&id);
+            let Some(known) = self.nodes.get_mut(&change.node) else { continue };
+            known.journal = saved.journal;
+            if matches!(change.deployment.condition, Condition::Ended(_)) {
+                known.deployment = None;
+                if let Some(held) = self.lives.remove(&id) {
+                    known.node.owes = known.node.owes_after(&change.deployment, &held.owner);
+                }
             } else if let Some(held) = self.lives.get_mut(&id) {
                 held.since = saved.since;
                 held.journal = saved.journal;
-            }
-            if let Some(known) = self.nodes.get_mut(&change.node) {
-                known.journal = saved.journal;
-                if ended {
-                    known.deployment = None;
-                }
             }
         }
         for change in changes {

@@ -79,12 +79,13 @@ impl Outside {
     }
 
     fn command(&self, node: &Node, deployment: &Deployment, ask: Ask) {
-        let Some(form) = &deployment.form else { return };
         let serial = node.attributes.serial;
         let order = match ask {
             Ask::Stop => Order::Stop,
             Ask::Reboot => Order::Reboot,
+            Ask::Wipe(wipe) => Order::Wipe(wipe),
             Ask::Work { state, attempt, manifest, verify, recopy_boot } => {
+                let Some(form) = &deployment.form else { return };
                 let keys = self.credentials.boot_keys(serial, deployment.boot);
                 let bundle = self.credentials.bundle(node, deployment, form, &self.head);
                 Order::Perform(Work {

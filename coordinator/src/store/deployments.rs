@@ -129,7 +129,7 @@ fn open(connection: &Connection, wanted: &Wanted) -> Result<Opened, StoreError> 
             "INSERT INTO holds (reservation_id, node_id, from_ms, until_ms) VALUES (?, ?, ?, ?)",
             (reservation.0, node.id.0, wanted.from.0, wanted.until.0),
         )?;
-        let mut deployment = Deployment::open(DeploymentId(0), node.boot);
+        let mut deployment = Deployment::open(DeploymentId(0), node.boot, node.owed(&wanted.owner));
         deployment.id = insert(connection, &deployment, node.id, reservation, wanted)?;
         let journal = journal::write(connection, wanted.from, &actor, node.id, &deployment, None)?;
         deployments.push(StoredDeployment {
@@ -162,8 +162,8 @@ fn insert(
 ) -> Result<DeploymentId, StoreError> {
     connection.execute(
         "INSERT INTO deployments (node_id, reservation_id, form_until_ms, run, seq, boot, registered, attempt,
-           resumed, restarts, sent_back, script_started, process, state, since_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, ?, ?, ?)",
+           resumed, restarts, sent_back, script_started, owes, owes_now, process, state, since_ms)
+         VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, ?, ?, ?, ?, ?)",
         (
             node.0,
             reservation.0,
@@ -172,6 +172,8 @@ fn insert(
             deployment.seq.0,
             deployment.boot.0,
             deployment.registered.name(),
+            deployment.owes.map(|owed| owed.wipe.name()),
+            deployment.owes.is_some_and(|owed| owed.due),
             deployment.process().name(),
             deployment.state().name(),
             wanted.from.0,
@@ -187,7 +189,8 @@ fn save(connection: &Connection, change: &Change, at: UnixMs) -> Result<Saved, S
         .prepare_cached(
             "UPDATE deployments SET form = :form, run = :run, seq = :seq, boot = :boot, registered = :registered,
                attempt = :attempt, resumed = :resumed, restarts = :restarts, sent_back = :sent_back,
-               kernel = :kernel, script_started = :script_started, evidence = :evidence, phase = :phase,
+               kernel = :kernel, script_started = :script_started, evidence = :evidence, owes = :owes,
+               owes_now = :owes_now, phase = :phase,
                cause_name = :cause_name, cause_seen = :cause_seen,
                since_ms = CASE WHEN state = :state AND process = :process THEN since_ms ELSE :at END,
                process = :process, state = :state
@@ -207,6 +210,8 @@ fn save(connection: &Connection, change: &Change, at: UnixMs) -> Result<Saved, S
                 ":kernel": deployment.kernel.as_ref().map(|kernel| &kernel.0),
                 ":script_started": deployment.script_started,
                 ":evidence": deployment.evidence.map(crate::domain::deployment::Evidence::name),
+                ":owes": deployment.owes.map(|owed| owed.wipe.name()),
+                ":owes_now": deployment.owes.is_some_and(|owed| owed.due),
                 ":process": columns.process,
                 ":state": columns.state,
                 ":phase": columns.phase,
@@ -221,20 +226,29 @@ fn save(connection: &Connection, change: &Change, at: UnixMs) -> Result<Saved, S
         .prepare_cached("UPDATE nodes SET boot = max(boot, ?) WHERE id = ?")?
         .execute((deployment.boot.0, change.node.0))?;
     if matches!(deployment.condition, Condition::Ended(_)) {
-        free(connection, deployment.id, at)?;
+        free(connection, change, at)?;
     }
     let detail = change.detail.as_deref();
     let journal = journal::write(connection, at, &change.actor, change.node, deployment, detail)?;
     Ok(Saved { journal, since: UnixMs(since) })
 }
 
-/// The node of an ended deployment is nobody's any more.
-fn free(connection: &Connection, deployment: DeploymentId, at: UnixMs) -> Result<(), StoreError> {
+/// The node of an ended deployment is nobody's any more, and owes what the deployment left undone.
+fn free(connection: &Connection, change: &Change, at: UnixMs) -> Result<(), StoreError> {
+    let Change { deployment, node, .. } = change;
+    let owner: String = connection.query_row(
+        "SELECT owner FROM reservations JOIN deployments ON reservations.id = reservation_id
+         WHERE deployments.id = ?",
+        [deployment.id.0],
+        |row| row.get(0),
+    )?;
+    let owes = inventory::node_by_id(connection, *node)?.owes_after(deployment, &owner);
+    inventory::set_owes(connection, *node, owes.as_ref())?;
     connection.execute(
         "UPDATE holds SET ended_ms = ?1 FROM deployments
          WHERE deployments.id = ?2 AND holds.reservation_id = deployments.reservation_id
            AND holds.node_id = deployments.node_id AND holds.ended_ms IS NULL",
-        (at.0, deployment.0),
+        (at.0, deployment.id.0),
     )?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use super::schema::{Conflict, StoreError};
 use super::{Store, rows};
 use crate::clock::UnixMs;
 use crate::domain::environment::Environment;
-use crate::domain::node::{Node, NodeAttributes, NodeId, SwitchId};
+use crate::domain::node::{Node, NodeAttributes, NodeId, Owes, SwitchId};
 use crate::domain::switch::{Driver, Switch, SwitchAttributes};
 use piseduce_protocol::id::{BootNumber, Serial};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
@@ -48,7 +48,23 @@ pub(super) fn node(row: &Row<'_>) -> Result<Node, StoreError> {
         },
         switch: SwitchId(row.get("switch_id")?),
         boot: BootNumber(row.get("boot")?),
+        owes: owes(row)?,
     })
+}
+
+fn owes(row: &Row<'_>) -> Result<Option<Owes>, StoreError> {
+    let (wipe, used_by): (Option<String>, Option<String>) = (row.get("owes")?, row.get("used_by")?);
+    let Some((wipe, used_by)) = wipe.zip(used_by) else { return Ok(None) };
+    Ok(Some(Owes { wipe: rows::named("wipe", &wipe)?, used_by }))
+}
+
+/// Writes down what the card of a node owes.
+pub(super) fn set_owes(connection: &Connection, node: NodeId, owes: Option<&Owes>) -> Result<(), StoreError> {
+    connection.execute(
+        "UPDATE nodes SET owes = ?, used_by = ? WHERE id = ?",
+        (owes.map(|owes| owes.wipe.name()), owes.map(|owes| &owes.used_by), node.0),
+    )?;
+    Ok(())
 }
 
 pub(super) fn node_by_name(connection: &Connection, name: &str) -> Result<Option<Node>, StoreError> {

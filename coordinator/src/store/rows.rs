@@ -3,7 +3,7 @@
 
 use super::schema::StoreError;
 use crate::domain::deployment::{
-    Active, Condition, Deployment, Evidence, Form, Phase, Purpose, Rest, Resting, Then,
+    Active, Condition, Deployment, Evidence, Form, Owed, Phase, Purpose, Rest, Resting, Then,
 };
 use piseduce_protocol::cause::{Cause, CauseKind, CauseName};
 use piseduce_protocol::command::PartSize;
@@ -114,8 +114,16 @@ pub(super) fn deployment(row: &Row<'_>) -> Result<Deployment, StoreError> {
         kernel: kernel.map(KernelId),
         script_started: row.get("script_started")?,
         evidence: evidence.map(|name| evidence_from(&name)).transpose()?,
+        owes: owes(row)?,
         condition: condition(row)?,
     })
+}
+
+/// The wipe that a deployment's card owes.
+fn owes(row: &Row<'_>) -> Result<Option<Owed>, StoreError> {
+    let wipe: Option<String> = row.get("owes")?;
+    let Some(wipe) = wipe else { return Ok(None) };
+    Ok(Some(Owed { wipe: named("wipe", &wipe)?, due: row.get("owes_now")? }))
 }
 
 fn evidence_from(name: &str) -> Result<Evidence, StoreError> {
@@ -143,6 +151,8 @@ fn condition(row: &Row<'_>) -> Result<Condition, StoreError> {
                 Process::Reboot => Purpose::Reboot,
                 Process::Destroy => Purpose::Destroy(needed()),
                 Process::Halt => Purpose::Halt(needed()),
+                Process::Test => Purpose::Test,
+                Process::Isolate => Purpose::Isolate(needed()),
             };
             let phase: Option<String> = row.get("phase")?;
             let phase = phase_from(&phase.unwrap_or_default(), needed)?;

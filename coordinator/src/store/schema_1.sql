@@ -28,6 +28,9 @@ CREATE TABLE nodes (
   switch_id    INTEGER NOT NULL REFERENCES switches (id),
   port         TEXT NOT NULL,
   boot         INTEGER NOT NULL DEFAULT 0,
+  -- The wipe that the card owes to the user who had it last, and who that was.
+  owes         TEXT,
+  used_by      TEXT,
   UNIQUE (switch_id, port)
 ) STRICT;
 
@@ -85,6 +88,8 @@ CREATE TABLE deployments (
   kernel         TEXT,
   script_started INTEGER NOT NULL,
   evidence       TEXT,
+  owes           TEXT,
+  owes_now       INTEGER NOT NULL,
   process        TEXT NOT NULL,
   state          TEXT NOT NULL,
   phase          TEXT,

@@ -113,6 +113,14 @@ impl Card for Device {
         self.flush()?;
         ioctl::forget_pages(&self.file).map_err(|source| self.error(Access::Flush, 0, source))
     }
+
+    fn discard(&self, offset: u64, bytes: u64) -> Result<bool, CardError> {
+        match ioctl::discard(&self.file, offset, bytes) {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => Ok(false),
+            Err(source) => Err(self.error(Access::Discard, offset, source)),
+        }
+    }
 }
 
 fn open(path: &Path, sharing: Sharing, how: OFlags) -> Result<File, Errno> {

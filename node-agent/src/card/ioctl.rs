@@ -12,6 +12,7 @@ use std::io;
 const BLKROGET: Opcode = 0x125e;
 const BLKFLSBUF: Opcode = 0x1261;
 const BLKPG: Opcode = 0x1269;
+const BLKDISCARD: Opcode = 0x1277;
 
 /// What BLKPG does to the kernel's view of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,12 @@ pub(super) fn is_read_only(device: impl AsFd) -> io::Result<bool> {
 pub(super) fn forget_pages(device: impl AsFd) -> io::Result<()> {
     // SAFETY: BLKFLSBUF takes no argument.
     Ok(unsafe { ioctl(device, NoArg::<BLKFLSBUF>::new()) }?)
+}
+
+/// Tells the block device that these bytes need not be kept.
+pub(super) fn discard(device: impl AsFd, offset: u64, bytes: u64) -> io::Result<()> {
+    // SAFETY: BLKDISCARD reads two u64, start and length.
+    Ok(unsafe { ioctl(device, Setter::<BLKDISCARD, [u64; 2]>::new([offset, bytes])) }?)
 }
 
 /// Tells the kernel about one partition: its number, and for an addition first byte and length.

@@ -22,6 +22,7 @@ struct Inner {
     fail_with: Option<io::ErrorKind>,
     cut_after_writes: Option<usize>,
     ignore_writes: bool,
+    can_discard: bool,
 }
 
 impl MemoryCard {
@@ -61,6 +62,11 @@ impl MemoryCard {
     /// From now on writes are accepted and forgotten.
     pub fn ignore_writes(&self) {
         self.inner().ignore_writes = true;
+    }
+
+    /// Whether discarding is possible from now on; what is discarded becomes zero.
+    pub fn let_discard(&self, can: bool) {
+        self.inner().can_discard = can;
     }
 
     /// How many writes came so far.
@@ -151,5 +157,13 @@ impl Card for MemoryCard {
 
     fn drop_cache(&self) -> Result<(), CardError> {
         Ok(())
+    }
+
+    fn discard(&self, offset: u64, bytes: u64) -> Result<bool, CardError> {
+        let can_discard = self.request(Access::Discard, offset)?.can_discard;
+        if can_discard {
+            self.write_at(&vec![0; bytes as usize], offset)?;
+        }
+        Ok(can_discard)
     }
 }

@@ -15,6 +15,7 @@ pub mod mount;
 pub mod partition;
 pub mod sector;
 pub mod window;
+pub mod wipe;
 
 use piseduce_protocol::report::CardInfo;
 use std::fmt;
@@ -62,6 +63,12 @@ pub trait Card: Sync {
     /// # Errors
     /// [`CardError::Io`].
     fn drop_cache(&self) -> Result<(), CardError>;
+
+    /// Tells the card that `bytes` at `offset` need not be kept; returns whether it can be told.
+    ///
+    /// # Errors
+    /// [`CardError::Io`].
+    fn discard(&self, offset: u64, bytes: u64) -> Result<bool, CardError>;
 }
 
 /// What was done when a card failed.
@@ -73,6 +80,8 @@ pub enum Access {
     Write,
     /// Flushing.
     Flush,
+    /// Discarding.
+    Discard,
 }
 
 impl fmt::Display for Access {
@@ -81,6 +90,7 @@ impl fmt::Display for Access {
             Access::Read => "read",
             Access::Write => "write",
             Access::Flush => "flush",
+            Access::Discard => "discard",
         })
     }
 }

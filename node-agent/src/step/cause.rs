@@ -3,6 +3,7 @@
 use crate::cancel::Cancelled;
 use crate::card::CardError;
 use crate::card::fat::FatError;
+use crate::card::wipe::WipeError;
 use crate::image::check::CheckError;
 use crate::image::copy::CopyError;
 use crate::image::fetch::FetchError;
@@ -118,6 +119,16 @@ impl From<ToolError> for StepError {
         match error {
             ToolError::Cancelled { .. } => StepError::Cancelled,
             _ => failed(CauseKind::ToolFailed, chain(&error)),
+        }
+    }
+}
+
+impl From<WipeError> for StepError {
+    fn from(error: WipeError) -> Self {
+        match error {
+            WipeError::Cancelled(cancelled) => cancelled.into(),
+            WipeError::Card(error) => error.into(),
+            WipeError::Kept { .. } => failed(CauseKind::CardError, chain(&error)),
         }
     }
 }

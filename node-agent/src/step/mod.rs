@@ -17,6 +17,7 @@ mod power_cut;
 pub mod reboot;
 mod resize;
 mod session;
+pub mod wipe;
 
 pub use session::Session;
 

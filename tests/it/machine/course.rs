@@ -75,31 +75,3 @@ fn an_environment_that_cannot_report_is_deployed_unproven_once_its_node_asked_fo
     assert_eq!(bench.state(), State::Deployed);
     assert_eq!(bench.live.deployment.evidence, Some(Evidence::Unproven));
 }
-
-#[test]
-fn cancel_and_destroy_end_a_deployment_in_every_state() {
-    for request in [Request::Cancel, Request::Destroy, Request::ReservationEnded] {
-        let mut bench = Bench::open();
-        for event in happy_path() {
-            let mut branch = bench.clone();
-            let effects = branch.ask(request.clone());
-            if branch.state() == State::Deployed {
-                assert_eq!(
-                    (request.clone(), effects),
-                    (Request::Cancel, vec![Effect::Refuse(Refusal::Deployed)])
-                );
-            }
-            if branch
-                .live
-                .deployment
-                .active()
-                .is_some_and(|active| matches!(active.phase, Phase::Stopping(_)))
-            {
-                branch.answer(Outcome::Done(String::new()));
-            }
-            branch.see(Sign::Power(branch.live.deployment.seq, Powered::Off));
-            assert_eq!(branch.state(), State::Ended, "{request:?} from {}", bench.state());
-            bench.step(event);
-        }
-    }
-}

@@ -1,16 +1,17 @@
 //! The machine by itself, on a bench: events in, effects out, time by hand.
 
 mod course;
+mod release;
 mod silence;
 mod ways_back;
 
 use piseduce_coordinator::clock::Instant;
-use piseduce_coordinator::domain::deployment::{Condition, Deployment, Evidence, Form, Phase};
+use piseduce_coordinator::domain::deployment::{Condition, Deployment, Evidence, Form, Owed, Phase};
 use piseduce_coordinator::machine::effect::Ask;
 use piseduce_coordinator::machine::event::{AgentSign, Event, FirstBootSign, Powered, Request, Sign};
 use piseduce_coordinator::machine::{Effect, Live, Moment, Policy, Refusal, advance};
 use piseduce_protocol::cause::{Cause, CauseKind};
-use piseduce_protocol::command::{PartSize, Verify};
+use piseduce_protocol::command::{PartSize, Verify, Wipe};
 use piseduce_protocol::id::{BootNumber, DeploymentId, Hash, Run, Ticket};
 use piseduce_protocol::report::{Answer, KernelId, Outcome, Progress, Standing};
 use piseduce_protocol::state::{Process, State};
@@ -44,7 +45,7 @@ impl Bench {
     pub(crate) fn open() -> Self {
         let at = Instant(1_000_000);
         Bench {
-            live: Live::new(Deployment::open(DeploymentId(1), BootNumber(4)), at),
+            live: Live::new(Deployment::open(DeploymentId(1), BootNumber(4), None), at),
             policy: Policy::default(),
             moment: Moment { at, link_since: Some(Instant(0)) },
             effects: vec![],

@@ -30,8 +30,9 @@ fn an_agent_that_does_not_stop_is_cut_after_two_seconds() {
     bench.ask(Request::Destroy);
     assert_eq!(bench.deadline(), Some(bench.moment.at + Duration::from_secs(2)));
     bench.pass(2);
+    assert_eq!((bench.state(), bench.live.deployment.process()), (State::NfsBootConf, Process::Destroy));
+    bench.see(Sign::ViewServed(bench.live.deployment.seq));
     assert!(matches!(bench.effects[..], [Effect::PowerOff(_)]));
-    assert_eq!(bench.live.deployment.process(), Process::Destroy);
 }
 
 #[test]
@@ -43,7 +44,7 @@ fn a_stronger_wish_replaces_a_weaker_one_that_waits_for_the_agent() {
     bench.ask(Request::Destroy);
     assert_eq!(bench.ask(Request::DeployAgain), [Effect::Refuse(Refusal::BeingDestroyed)]);
     bench.answer(Outcome::Done(String::new()));
-    assert_eq!((bench.state(), bench.cause()), (State::TurnOff, Some(CauseKind::Destroyed)));
+    assert_eq!((bench.state(), bench.cause()), (State::Wipe, Some(CauseKind::Destroyed)));
 }
 
 #[test]

@@ -11,17 +11,22 @@ use crate::domain::node::NodeAttributes;
 use crate::domain::switch::{Driver, OFF_TIME_DEFAULT, SwitchAttributes};
 use crate::machine::event::Request;
 use crate::permission::Action;
-use crate::store::Actor;
+use crate::store::{Actor, Wanted};
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use piseduce_protocol::id::DeploymentId;
 use std::time::Duration;
+
+/// For how long a free node is held for its test; the test itself goes on until it ends.
+const TEST_HOLD: Duration = Duration::from_secs(15 * 60);
 
 pub(super) fn routes() -> Router<Shared> {
     Router::new()
         .route("/nodes", get(list))
         .route("/nodes/import", post(import))
         .route("/nodes/{name}", get(show))
+        .route("/nodes/{name}/test", post(test))
         .route("/nodes/{name}/{request}", post(ask))
 }
 
@@ -61,6 +66,41 @@ async fn ask(
     let id = deployment.live.deployment.id;
     shared.runner.ask(id, request, &asker.0.name).await?;
     Ok(Json(Started { node: name, deployment: id }))
+}
+
+/// Tests a quarantined node, or a free one, which nobody gets meanwhile.
+async fn test(
+    State(shared): State<Shared>,
+    asker: Asker,
+    Path(name): Path<String>,
+) -> Result<Json<Started>, ApiError> {
+    asker.check(Action::Administer)?;
+    let known = shared.board.node(&name).ok_or_else(|| ApiError::missing("node", &name))?;
+    let deployment = match known.deployment {
+        Some(held) if held.live.deployment.state() == piseduce_protocol::state::State::Initialized => {
+            let message = format!("node `{name}` is held by {}", held.owner);
+            return Err(ApiError::conflict(
+                "held",
+                message,
+                "only a free or a quarantined node can be tested",
+            ));
+        }
+        Some(held) => held.live.deployment.id,
+        None => hold_for_test(&shared, &asker, &name).await?,
+    };
+    shared.runner.ask(deployment, Request::Test, &asker.0.name).await?;
+    Ok(Json(Started { node: name, deployment }))
+}
+
+async fn hold_for_test(shared: &Shared, asker: &Asker, name: &str) -> Result<DeploymentId, ApiError> {
+    let from = clock::unix_ms();
+    let until = from + TEST_HOLD;
+    let wanted =
+        Wanted { owner: asker.0.name.clone(), nodes: vec![name.into()], from, until, form_until: until };
+    shared.runner.reserve(wanted).await?;
+    let held = shared.board.node(name).and_then(|known| known.deployment);
+    let missing = || ApiError::conflict("free", format!("node `{name}` is free again"), "try again");
+    Ok(held.ok_or_else(missing)?.live.deployment.id)
 }
 
 async fn import(
