@@ -76,6 +76,14 @@ impl Card {
         Ok(content)
     }
 
+    /// Changes bytes of the card's content; its board must be off.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> anyhow::Result<()> {
+        Ok(OpenOptions::new().write(true).open(&self.file)?.write_all_at(bytes, offset)?)
+    }
+
     /// Whether a firmware would boot from this card.
     ///
     /// # Errors

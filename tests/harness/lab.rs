@@ -47,7 +47,7 @@ impl Lab {
         Lab::with_limits(count, "")
     }
 
-    /// The same with more lines for the coordinator's `[limits]` section.
+    /// The same with more lines for the coordinator's `[limits]` section, and sections of their own behind them.
     ///
     /// # Panics
     /// As [`Lab::new`].
@@ -96,24 +96,41 @@ impl Lab {
         self.rack.nodes.iter().map(|node| node.name.as_str()).collect()
     }
 
-    /// Holds all nodes for the user and sends the form.
+    /// Holds all nodes for the usual user and sends the form.
     ///
     /// # Panics
     /// When the coordinator refuses.
     pub fn deploy(&self, extra: &[&str]) {
+        self.deploy_as(USER, extra);
+    }
+
+    /// Holds all nodes for a user and sends the form.
+    ///
+    /// # Panics
+    /// When the coordinator refuses.
+    pub fn deploy_as(&self, user: &str, extra: &[&str]) {
         let names = self.names();
         let reserve: Vec<&str> =
             ["reserve"].into_iter().chain(names.clone()).chain(["--for", "4h"]).collect();
-        self.coordinator.cli(USER, &reserve).expect("the nodes are free");
+        self.coordinator.cli(user, &reserve).expect("the nodes are free");
         let key = self.directory.path().join("key.pub");
         let key = key.to_string_lossy();
         let form = ["--environment", "story", "--ssh-key", &key];
         let deploy: Vec<&str> =
             ["deploy"].into_iter().chain(names).chain(form).chain(extra.iter().copied()).collect();
-        self.coordinator.cli(USER, &deploy).expect("the form is accepted");
+        self.coordinator.cli(user, &deploy).expect("the form is accepted");
     }
 
-    /// How a node's deployment stands; none when the node is free.
+    /// A node as the API shows it.
+    ///
+    /// # Panics
+    /// When the coordinator does not answer.
+    pub fn node(&self, index: usize) -> NodeView {
+        let path = format!("nodes/{}", self.rack.nodes[index].name);
+        self.coordinator.get(USER, &path).expect("the coordinator answers")
+    }
+
+    /// How a node's deployment stands; none when the node is free, or the coordinator does not answer.
     pub fn status(&self, index: usize) -> Option<DeploymentStatus> {
         let path = format!("nodes/{}", self.rack.nodes[index].name);
         self.coordinator.get::<NodeView>(USER, &path).ok()?.deployment

@@ -8,6 +8,7 @@ mod deploy;
 mod house;
 mod machine;
 mod monitoring;
+mod release;
 mod silence;
 mod store;
 mod walks;
