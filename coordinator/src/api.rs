@@ -267,4 +267,7 @@ pub struct CoordinatorView {
     pub site: String,
     /// The user whose token was shown.
     pub user: String,
+    /// Why the head's clock is not believed: then no reservation begins or ends.
+    #[serde(default)]
+    pub clock: Option<String>,
 }

@@ -108,7 +108,14 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let link = Link::start(settings, credentials.clone(), board.live_boots(), heard);
     let outside = Outside::new(link.clone(), credentials.clone(), head.clone());
-    let (runner, handle) = Runner::load(store.clone(), config.policy.clone(), outside, board.clone()).await?;
+    let (runner, handle) = Runner::load(
+        store.clone(),
+        config.policy.clone(),
+        outside,
+        board.clone(),
+        config.trust_unsynchronised,
+    )
+    .await?;
     let to_runner = handle.clone();
     tokio::spawn(async move {
         while let Some(heard) = hearing.recv().await {

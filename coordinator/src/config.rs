@@ -25,6 +25,8 @@ pub struct Config {
     pub broker: Listener,
     /// The machine's limits.
     pub policy: Policy,
+    /// Whether the head's clock is believed although nothing keeps it right.
+    pub trust_unsynchronised: bool,
     /// How long nodes are held for an open form.
     pub hold: Duration,
     /// What the library of images leaves free on its file system, in bytes.
@@ -113,6 +115,7 @@ impl Config {
             people: top.section("people")?.listener("127.0.0.1:8080")?,
             broker: top.section("broker")?.listener("0.0.0.0:1883")?,
             policy: Policy::default(),
+            trust_unsynchronised: top.section("clock")?.clock()?,
             hold: Duration::ZERO,
             free_bytes: 0,
         };
@@ -212,6 +215,18 @@ impl<'a> Section<'a> {
         Ok(Listener { listen, advertised })
     }
 
+    fn clock(mut self) -> Result<bool, ConfigError> {
+        let trust = match self.table.remove("trust_unsynchronised") {
+            None => false,
+            Some(Value::Boolean(trust)) => trust,
+            Some(other) => {
+                return Err(self.wrong("trust_unsynchronised", other.to_string(), "true or false"));
+            }
+        };
+        self.finish()?;
+        Ok(trust)
+    }
+
     /// What is done with a card whose user has gone, and whether that waits for another user.
     fn release(mut self) -> Result<(Wipe, bool), ConfigError> {
         let defaults = Policy::default();
@@ -273,8 +288,9 @@ impl<'a> Section<'a> {
     /// Nothing may be left: a key that nobody takes is a typing error.
     fn finish(self) -> Result<(), ConfigError> {
         let known = match self.name {
-            "" => "site, data_directory, [nodes], [people], [broker], [limits], [release]",
+            "" => "site, data_directory, [nodes], [people], [broker], [limits], [release], [clock]",
             "release" => "wipe, wipe_when",
+            "clock" => "trust_unsynchronised",
             "limits" => {
                 "restart_budget, restart_after_s, blocked_max_s, env_boot_restart_after_s, \
                  env_boot_blocked_max_s, hold_s, boots_in_flight, boot_spacing_ms, free_space_mb"

@@ -142,7 +142,8 @@ impl Runner {
                 // Commands are counted as epoch << 32 | n.
                 self.epoch = self.epoch.max((counter >> 32) as u32);
                 self.set_clock(&command);
-                self.agent.command(command)
+                let own = if command.unix_ms == 0 { clock::unix_ms() } else { command.unix_ms };
+                self.agent.command(Command { unix_ms: own, ..command })
             }
         }
     }
@@ -159,7 +160,7 @@ impl Runner {
 
     /// Takes the head's time from the first command: a Pi has none at boot.
     fn set_clock(&mut self, command: &Command) {
-        if self.has_time || !self.options.set_clock {
+        if self.has_time || !self.options.set_clock || command.unix_ms == 0 {
             return;
         }
         self.has_time = true;

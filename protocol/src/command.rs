@@ -13,7 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Command {
     /// What the answer must show.
     pub ticket: Ticket,
-    /// The head node's calendar time in milliseconds since 1970; a Pi has none of its own at boot.
+    /// The head node's calendar time in milliseconds since 1970, because a Pi has none of its own at boot; 0 when
+    /// the head's own clock is not to be believed.
     pub unix_ms: u64,
     /// What to do.
     pub order: Order,

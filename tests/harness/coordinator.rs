@@ -14,6 +14,8 @@ use std::time::Duration;
 pub struct Coordinator {
     directory: PathBuf,
     child: Option<Child>,
+    /// The file that says how far the coordinator's calendar is off, if it lives by one.
+    clock: Option<PathBuf>,
     /// Where people reach it.
     pub people: SocketAddr,
     /// Where nodes reach it.
@@ -27,6 +29,13 @@ fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
+/// The library that shows a program another calendar.
+fn libfaketime() -> anyhow::Result<PathBuf> {
+    let directories = fs::read_dir("/usr/lib")?.flatten().map(|entry| entry.path());
+    let libraries = directories.map(|directory| directory.join("faketime/libfaketimeMT.so.1"));
+    libraries.into_iter().find(|library| library.exists()).context("Debian's package faketime is missing")
+}
+
 impl Coordinator {
     /// Starts a coordinator in `directory` with `limits` as its `[limits]` section.
     ///
@@ -37,11 +46,12 @@ impl Coordinator {
         let (people, nodes, broker) = (free_address()?, free_address()?, free_address()?);
         let settings = format!(
             "data_directory = {data:?}\n[people]\nlisten = \"{people}\"\n[nodes]\nlisten = \"{nodes}\"\n\
-             [broker]\nlisten = \"{broker}\"\n[limits]\nfree_space_mb = 64\n{limits}\n",
+             [broker]\nlisten = \"{broker}\"\n[clock]\ntrust_unsynchronised = true\n[limits]\nfree_space_mb = 64\n{limits}\n",
             data = directory.join("data")
         );
         fs::write(directory.join("head.toml"), settings)?;
-        let mut coordinator = Coordinator { directory: directory.into(), child: None, people, nodes, broker };
+        let mut coordinator =
+            Coordinator { directory: directory.into(), child: None, clock: None, people, nodes, broker };
         coordinator.resume()?;
         Ok(coordinator)
     }
@@ -65,6 +75,10 @@ impl Coordinator {
         let mut serve = mortal_command(program("piseduce"));
         serve.arg("serve").arg("--config").arg(self.settings());
         serve.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        if let Some(clock) = &self.clock {
+            serve.env("LD_PRELOAD", libfaketime()?).env("FAKETIME_TIMESTAMP_FILE", clock);
+            serve.envs([("FAKETIME_NO_CACHE", "1"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")]);
+        }
         let mut child =
             serve.spawn().context("setpriv cannot be started; Debian's package util-linux has it")?;
         let up = || match child.try_wait() {
@@ -79,6 +93,19 @@ impl Coordinator {
             );
         }
         self.child = Some(child);
+        Ok(())
+    }
+
+    /// From its next start on the coordinator's calendar is off by `offset`, such as `+5h`; told again while it
+    /// runs, its calendar makes a step.
+    ///
+    /// # Errors
+    /// When that cannot be written down.
+    pub fn set_clock(&mut self, offset: &str) -> anyhow::Result<()> {
+        let file = self.directory.join("clock");
+        fs::write(self.directory.join("clock.new"), offset)?;
+        fs::rename(self.directory.join("clock.new"), &file)?;
+        self.clock = Some(file);
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
 
 mod admission;
+mod calendar;
 mod crashes;
 mod demo;
 mod deploy;

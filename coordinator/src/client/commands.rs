@@ -51,8 +51,18 @@ pub enum Command {
     Reboot(Nodes),
     /// Start deployments again from the beginning
     DeployAgain(Nodes),
-    /// End deployments and free the nodes
+    /// End deployments, prove that the nodes can be used again, and free them
     Destroy(Nodes),
+    /// The head node's clock
+    #[command(subcommand)]
+    Clock(ClockCommand),
+}
+
+/// `piseduce clock`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ClockCommand {
+    /// Say that the clock is right after a step, so that reservations end again
+    Confirm,
 }
 
 /// `piseduce node`.
@@ -121,6 +131,10 @@ pub fn run(options: &ConnectionOptions, command: Command) -> anyhow::Result<Ende
             return deploy::ask(&connection, "deploy-again", &nodes.nodes, nodes.wait);
         }
         Command::Destroy(nodes) => return deploy::ask(&connection, "destroy", &nodes.nodes, nodes.wait),
+        Command::Clock(ClockCommand::Confirm) => {
+            connection.post::<()>("clock/confirm", &())?;
+            print::line("the head's clock is believed");
+        }
         Command::Deployment(command) => return deployment(&connection, command),
     }
     Ok(Ended::Well)

@@ -2,7 +2,7 @@
 //! and a hint; our own trouble is logged and called so.
 
 use crate::api::ErrorBody;
-use crate::runner::RequestError;
+use crate::runner::{Distrust, RequestError};
 use crate::store::{Conflict, StoreError};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
@@ -96,7 +96,19 @@ impl From<RequestError> for ApiError {
         match error {
             RequestError::Refused(_) => ApiError::conflict("refused", message, ""),
             RequestError::Conflict(conflict) => conflict.into(),
+            RequestError::Clock(why) => ApiError::conflict("clock", message, clock_hint(why)),
             RequestError::Ending => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "ending", message, ""),
+        }
+    }
+}
+
+fn clock_hint(why: Distrust) -> &'static str {
+    match why {
+        Distrust::Unsynchronised => {
+            "wait for NTP, or let the coordinator trust its clock: [clock] trust_unsynchronised = true"
+        }
+        Distrust::Behind { .. } | Distrust::Stepped { .. } => {
+            "set the head's clock; an administrator whose clock is right says so with `piseduce clock confirm`"
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What others may look at: every node as it is now. Written by the runner alone.
 
+use super::calendar::Distrust;
 use crate::bus::LiveBoots;
 use crate::clock::UnixMs;
 use crate::domain::node::Node;
@@ -89,12 +90,17 @@ impl DeploymentView {
 #[derive(Clone)]
 pub struct Board {
     nodes: Arc<RwLock<BTreeMap<String, NodeView>>>,
+    distrust: Arc<RwLock<Option<Distrust>>>,
     live_boots: Arc<watch::Sender<LiveBoots>>,
 }
 
 impl Default for Board {
     fn default() -> Self {
-        Board { nodes: Arc::default(), live_boots: Arc::new(watch::Sender::default()) }
+        Board {
+            nodes: Arc::default(),
+            distrust: Arc::default(),
+            live_boots: Arc::new(watch::Sender::default()),
+        }
     }
 }
 
@@ -122,6 +128,15 @@ impl Board {
     pub fn by_deployment(&self, id: DeploymentId) -> Option<NodeView> {
         let is_it = |view: &&NodeView| view.deployment.as_ref().is_some_and(|d| d.live.deployment.id == id);
         self.read().values().find(is_it).cloned()
+    }
+
+    /// Why the head's calendar ends nothing now, if it does not.
+    pub fn distrust(&self) -> Option<Distrust> {
+        *self.distrust.read().expect("nobody panics while holding it")
+    }
+
+    pub(super) fn set_distrust(&self, distrust: Option<Distrust>) {
+        *self.distrust.write().expect("nobody panics while holding it") = distrust;
     }
 
     /// Which boot of each node may speak at the broker now.

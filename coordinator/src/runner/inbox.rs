@@ -1,6 +1,6 @@
 //! What reaches the runner, from whom, and how a message becomes an event at a deployment.
 
-use super::Runner;
+use super::{Distrust, Runner};
 use crate::bus::link::Heard;
 use crate::clock;
 use crate::domain::reservation::Reservation;
@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 pub(super) enum Message {
     Heard(Heard),
     Reserve(Wanted, oneshot::Sender<Result<Opened, RequestError>>),
+    ConfirmClock(String, Reply),
     Ask(DeploymentId, Request, String, Reply),
     Powered(DeploymentId, Seq, Powered),
     ViewServed(DeploymentId, Seq),
@@ -35,6 +36,9 @@ pub enum RequestError {
     /// It contradicts what is there.
     #[error("{0}")]
     Conflict(#[from] Conflict),
+    /// Nobody knows when a reservation of now would end.
+    #[error("{0}")]
+    Clock(#[from] Distrust),
     /// The coordinator is ending.
     #[error("the coordinator is ending; try again when it runs")]
     Ending,
@@ -85,6 +89,14 @@ impl Handle {
         self.answered(|reply| Message::Ask(deployment, request, user.into(), reply)).await
     }
 
+    /// An administrator says that the head's clock is right as it is.
+    ///
+    /// # Errors
+    /// [`RequestError::Clock`] when it is still not believed, because nothing keeps it right.
+    pub async fn confirm_clock(&self, user: &str) -> Result<(), RequestError> {
+        self.answered(|reply| Message::ConfirmClock(user.into(), reply)).await
+    }
+
     /// The inventory in the store changed.
     ///
     /// # Errors
@@ -127,6 +139,14 @@ impl Runner {
     pub(super) async fn receive(&mut self, message: Message) -> Result<(), StoreError> {
         match message {
             Message::Heard(heard) => self.heard(heard),
+            Message::ConfirmClock(user, reply) => {
+                let distrust = self.confirm_clock(user).await?;
+                let _ = reply.send(distrust.map_or(Ok(()), |why| Err(why.into())));
+            }
+            Message::Reserve(_, reply) if self.distrust.is_some() => {
+                let why = self.distrust.expect("just looked");
+                let _ = reply.send(Err(why.into()));
+            }
             Message::Reserve(wanted, reply) => {
                 // The answer may be a conflict; a store that fails is another matter and ends the runner.
                 let result = match self.store.reserve(wanted).await {

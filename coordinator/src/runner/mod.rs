@@ -12,6 +12,7 @@ pub mod inbox;
 pub mod jobs;
 
 pub use board::{Board, NodeView};
+pub use calendar::Distrust;
 pub use inbox::{Handle, RequestError};
 pub use perform::Outside;
 
@@ -23,6 +24,7 @@ use crate::machine::event::Event;
 use crate::machine::{Effect, Live, Moment, Policy, Refusal, admission, advance};
 use crate::store::{Actor, Change, JournalId, Saved, Store, StoreError, StoredDeployment};
 use board::DeploymentView;
+use calendar::Calendar;
 use inbox::{Message, Reply};
 use piseduce_protocol::id::{DeploymentId, Serial};
 use piseduce_protocol::report::Progress;
@@ -71,8 +73,9 @@ pub struct Runner {
     nodes: HashMap<NodeId, Known>,
     serials: HashMap<Serial, NodeId>,
     link_since: Option<Instant>,
-    /// The latest calendar time that this site has seen; the calendar does not run backwards unnoticed.
-    latest: UnixMs,
+    calendar: Calendar,
+    /// Why the calendar ends nothing now.
+    distrust: Option<Distrust>,
     turn: TurnLog,
 }
 
@@ -99,6 +102,7 @@ impl Runner {
         policy: Policy,
         outside: Outside,
         board: Board,
+        trust_unsynchronised: bool,
     ) -> Result<(Runner, Handle), StoreError> {
         let (sender, inbox) = mpsc::channel(INBOX_MESSAGES);
         let mut runner = Runner {
@@ -112,10 +116,13 @@ impl Runner {
             nodes: HashMap::new(),
             serials: HashMap::new(),
             link_since: None,
-            latest: UnixMs::default(),
+            calendar: Calendar::new(trust_unsynchronised),
+            distrust: None,
             turn: TurnLog::default(),
         };
         runner.load_inventory().await?;
+        runner.calendar.seen(runner.store.latest_entry().await?);
+        runner.calendar.step = runner.store.clock_step().await?;
         for stored in runner.store.live_deployments().await? {
             let id = stored.deployment.id;
             runner.take_up(stored);
@@ -144,7 +151,7 @@ impl Runner {
 
     fn take_up(&mut self, stored: StoredDeployment) {
         let id = stored.deployment.id;
-        self.latest = self.latest.max(stored.since);
+        self.calendar.seen(stored.since);
         if let Some(known) = self.nodes.get_mut(&stored.node.id) {
             known.deployment = Some(id);
             known.journal = stored.journal;
@@ -190,6 +197,7 @@ impl Runner {
     async fn settle(&mut self) -> Result<(), StoreError> {
         loop {
             self.tick();
+            self.follow_calendar().await?;
             self.admit();
             self.commit().await?;
             let next = std::mem::take(&mut self.turn.next);
@@ -224,9 +232,6 @@ impl Runner {
             self.lives.iter().filter(|(_, held)| due(held)).map(|(id, _)| *id).collect();
         for id in ids {
             self.step(id, &Event::Tick, &Actor::Machine, None);
-        }
-        for (id, request) in self.calendar_due(clock::unix_ms()) {
-            self.step(id, &Event::Asked(request), &Actor::Machine, None);
         }
     }
 
@@ -283,7 +288,9 @@ impl Runner {
         let left = std::mem::take(&mut self.turn.left);
         if !changes.is_empty() {
             let at = clock::unix_ms();
-            self.latest = self.latest.max(at);
+            if self.distrust.is_none() {
+                self.calendar.seen(at);
+            }
             let saved = self.store.save(changes.clone(), at).await?;
             self.settle_changes(&changes, &saved);
             for ((change, from), saved) in changes.iter().zip(left).zip(saved) {

@@ -78,7 +78,8 @@ impl Outside {
         }
     }
 
-    fn command(&self, node: &Node, deployment: &Deployment, ask: Ask) {
+    /// `unix_ms` is the calendar time that the agent may rely on; 0 when there is none.
+    fn command(&self, node: &Node, deployment: &Deployment, ask: Ask, unix_ms: u64) {
         let serial = node.attributes.serial;
         let order = match ask {
             Ask::Stop => Order::Stop,
@@ -99,7 +100,7 @@ impl Outside {
                 })
             }
         };
-        let command = Command { ticket: deployment.ticket(), unix_ms: clock::unix_ms().0, order };
+        let command = Command { ticket: deployment.ticket(), unix_ms, order };
         self.link.command(serial, deployment.boot, command);
     }
 }
@@ -115,7 +116,8 @@ impl Runner {
                     let Some(held) = self.lives.get(&id) else { continue };
                     let Some(known) = self.nodes.get(&held.node) else { continue };
                     debug_assert_eq!(held.live.deployment.seq, seq, "effects are those of the last change");
-                    self.outside.command(&known.node, &held.live.deployment, ask);
+                    let unix_ms = if self.distrust.is_none() { clock::unix_ms().0 } else { 0 };
+                    self.outside.command(&known.node, &held.live.deployment, ask, unix_ms);
                 }
                 Effect::Refuse(_) => unreachable!("refusals are answered in the turn that brings them"),
             }

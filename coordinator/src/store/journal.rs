@@ -120,6 +120,32 @@ fn entry(row: &Row<'_>) -> Result<Entry, StoreError> {
 }
 
 impl Store {
+    /// Writes down something else than a change of a deployment.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn note(
+        &self,
+        at: UnixMs,
+        actor: Actor,
+        what: &'static str,
+        detail: String,
+    ) -> Result<(), StoreError> {
+        self.write(move |connection| note(connection, at, &actor, what, &detail)).await
+    }
+
+    /// When the last entry was written; zero when there is none.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn latest_entry(&self) -> Result<UnixMs, StoreError> {
+        let query = "SELECT unix_ms FROM journal ORDER BY id DESC LIMIT 1";
+        let latest = self
+            .read(move |connection| rows::all(connection, query, [], |row| Ok(UnixMs(row.get(0)?))))
+            .await?;
+        Ok(latest.first().copied().unwrap_or_default())
+    }
+
     /// Every entry about a deployment, in order.
     ///
     /// # Errors

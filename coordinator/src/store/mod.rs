@@ -7,6 +7,7 @@
 mod deployments;
 mod inventory;
 mod journal;
+mod meta;
 mod people;
 mod rows;
 mod schema;
@@ -14,6 +15,7 @@ mod schema;
 pub use deployments::{Change, Opened, Saved, StoredDeployment, Wanted};
 pub use inventory::Imported;
 pub use journal::{Actor, Entry, JournalId};
+pub use meta::ClockStep;
 pub use schema::{Conflict, StoreError};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};

@@ -2,11 +2,11 @@
 
 use super::journal::{self, Actor};
 use super::schema::{Conflict, StoreError};
-use super::{Store, rows};
+use super::{Store, meta, rows};
 use crate::clock::UnixMs;
 use crate::domain::user::{Role, Token, User};
 use piseduce_protocol::id::Hash;
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::Row;
 
 fn user(row: &Row<'_>) -> Result<User, StoreError> {
     let role: String = row.get("role")?;
@@ -68,9 +68,9 @@ impl Store {
     /// When the store fails.
     pub async fn begin_epoch(&self) -> Result<u32, StoreError> {
         self.write(|connection| {
-            let epoch = meta(connection, "epoch")?.unwrap_or(0) + 1;
-            connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('epoch', ?)", [epoch])?;
-            Ok(epoch)
+            let epoch = meta::get(connection, "epoch")?.unwrap_or(0) + 1;
+            meta::set(connection, "epoch", Some(epoch))?;
+            u32::try_from(epoch).map_err(|_| StoreError::Row { what: "epoch", found: epoch.to_string() })
         })
         .await
     }
@@ -90,9 +90,4 @@ impl Store {
         })
         .await
     }
-}
-
-fn meta(connection: &Connection, name: &str) -> Result<Option<u32>, StoreError> {
-    let value = connection.query_row("SELECT value FROM meta WHERE name = ?", [name], |row| row.get(0));
-    Ok(value.optional()?)
 }

@@ -9,15 +9,17 @@ use super::Shared;
 use super::auth::Asker;
 use super::error::ApiError;
 use crate::api::CoordinatorView;
+use crate::permission::Action;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, Request, State};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 
 pub(super) fn routes() -> Router<Shared> {
     let v1 = Router::new()
         .route("/coordinator", get(coordinator))
+        .route("/clock/confirm", post(confirm_clock))
         .merge(nodes::routes())
         .merge(reservations::routes())
         .merge(environments::routes())
@@ -34,7 +36,13 @@ async fn coordinator(State(shared): State<Shared>, asker: Asker) -> Json<Coordin
         version: env!("CARGO_PKG_VERSION").into(),
         site: shared.site.name().into(),
         user: asker.0.name,
+        clock: shared.board.distrust().map(|why| why.to_string()),
     })
+}
+
+async fn confirm_clock(State(shared): State<Shared>, asker: Asker) -> Result<Json<()>, ApiError> {
+    asker.check(Action::Administer)?;
+    Ok(Json(shared.runner.confirm_clock(&asker.0.name).await?))
 }
 
 /// A JSON body whose errors look like all others.
