@@ -3,7 +3,7 @@
 
 use crate::process::{command, run, workspace};
 use anyhow::{Context as _, bail};
-use piseduce_protocol::table::Table;
+use piseduce_protocol::table::{Entry, SECTOR_BYTES, Table};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _, chown, symlink};
@@ -29,14 +29,14 @@ pub struct BootFiles {
 /// When there is no table or no FAT partition.
 pub fn boot_files(card: &Path) -> anyhow::Result<BootFiles> {
     let mut file = File::open(card)?;
-    let mut sector = [0; 512];
-    file.read_exact(&mut sector)?;
-    let table = Table::parse(&sector)?;
-    let boot = table.entries().find(|entry| matches!(entry.kind, 0x0b | 0x0c | 0x0e | 0x06));
-    let boot = boot.context("the card has no FAT partition")?;
-    let slice =
-        Slice { file, start: u64::from(boot.start) * 512, bytes: u64::from(boot.sectors) * 512, at: 0 };
-    let fat = fatfs::FileSystem::new(slice, fatfs::FsOptions::new())?;
+    let sectors = file.seek(SeekFrom::End(0))? / SECTOR_BYTES;
+    let table = Table::read(sectors, |at, into| file.read_exact_at(into, at))?;
+    let fat = |entry: &Entry| {
+        let (start, bytes) = (entry.start * SECTOR_BYTES, entry.sectors * SECTOR_BYTES);
+        let slice = Slice { file: file.try_clone().ok()?, start, bytes, at: 0 };
+        fatfs::FileSystem::new(slice, fatfs::FsOptions::new()).ok()
+    };
+    let fat = table.entries().iter().find_map(fat).context("the card has no FAT partition")?;
     let mut command_line = None;
     if let Ok(mut file) = fat.root_dir().open_file("cmdline.txt") {
         let mut text = String::new();
@@ -45,7 +45,8 @@ pub fn boot_files(card: &Path) -> anyhow::Result<BootFiles> {
     }
     let root_partition = command_line.as_ref().and_then(|line| {
         let root = line.split_ascii_whitespace().find_map(|word| word.strip_prefix("root=PARTUUID="))?;
-        table.entries().map(|entry| entry.number).find(|number| table.part_uuid(*number) == root)
+        let is_root = |number: &u8| table.part_uuid(*number).as_deref() == Some(root);
+        table.entries().iter().map(|entry| entry.number).find(is_root)
     });
     Ok(BootFiles { command_line, root_partition })
 }

@@ -12,7 +12,7 @@ use super::fat::Fat;
 use super::raw::Raw;
 use super::volume::{Volume, VolumeError};
 use piseduce_protocol::manifest::{FileSystem, Partition};
-use piseduce_protocol::table::{Entry, SECTOR_BYTES, Table};
+use piseduce_protocol::table::{Entry, ReadError, SECTOR_BYTES, Table};
 
 /// By which of its files a FAT partition is known as the one that the firmware boots from.
 const BOOT_FILES: [&str; 3] = ["CONFIG.TXT", "CMDLINE.TXT", "START4.ELF"];
@@ -88,8 +88,6 @@ pub fn inspect(raw: &Raw) -> Result<Layout, ContentError> {
 /// The partition table. A file system in its place is named as what it is.
 fn table(raw: &Raw) -> Result<Table, ContentError> {
     const REMEDY: &str = "import the image of a whole disk with partitions";
-    let mut sector = [0; 512];
-    raw.read(0, &mut sector).map_err(|source| ContentError::Read { at: 0, source })?;
     let whole = Volume::new(raw, 0, raw.bytes());
     // The boot sector of a FAT has the signature of a partition table, and code where its entries would be.
     if Fat::recognise(&whole).is_some() {
@@ -98,16 +96,18 @@ fn table(raw: &Raw) -> Result<Table, ContentError> {
             remedy: REMEDY,
         });
     }
-    Table::parse(&sector).map_err(|error| match Ext4::recognise(&whole) {
-        Some(_) => {
+    let read = |at, into: &mut [u8]| raw.read(at, into).map_err(|source| ContentError::Read { at, source });
+    Table::read(raw.bytes() / SECTOR_BYTES, read).map_err(|error| match error {
+        ReadError::Disk(error) => error,
+        ReadError::Table(_) if Ext4::recognise(&whole).is_some() => {
             ContentError::Foreign { what: "an ext4 file system without partition table", remedy: REMEDY }
         }
-        None => ContentError::Table(error),
+        ReadError::Table(error) => ContentError::Table(error),
     })
 }
 
 fn look_into(raw: &Raw, entry: Entry) -> Found {
-    let (start, bytes) = (u64::from(entry.start) * SECTOR_BYTES, u64::from(entry.sectors) * SECTOR_BYTES);
+    let (start, bytes) = (entry.start * SECTOR_BYTES, entry.sectors * SECTOR_BYTES);
     let volume = Volume::new(raw, start, bytes);
     let found = |file_system, label, boot_files, system| {
         let partition = Partition { number: entry.number, start, bytes, file_system, label };

@@ -81,8 +81,13 @@ fn tables_that_do_not_hold_are_refused() {
     };
     let overlap = changed(|image| image[462 + 8..462 + 12].copy_from_slice(&4096_u32.to_le_bytes()));
     refused(&fixture, &overlap, "partitions 1 and 2 overlap");
-    let gpt = changed(|image| image[446 + 4] = 0xee);
-    refused(&fixture, &gpt, "the partition table is a GPT");
+    let hybrid = changed(|image| image[446 + 4] = 0xee);
+    refused(&fixture, &hybrid, "the partition table is a hybrid of MBR and GPT; convert the image");
+    let gpt = changed(|image| {
+        image[446..510].fill(0);
+        (image[446 + 4], image[446 + 8], image[446 + 12]) = (0xee, 1, 255);
+    });
+    refused(&fixture, &gpt, "the partition table is a GPT whose header is missing");
     let empty = changed(|image| image[446..510].fill(0));
     refused(&fixture, &empty, "its partition table has no entries");
     let cut_off = changed(|image| image.truncate(30 << 20));

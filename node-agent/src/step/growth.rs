@@ -9,7 +9,8 @@ use crate::os::family::OPAQUE;
 use piseduce_protocol::cause::CauseKind;
 use piseduce_protocol::command::PartSize;
 use piseduce_protocol::manifest::{FileSystem, Manifest, Partition};
-use piseduce_protocol::table::{Entry, SECTOR_BYTES, Table, TableError};
+use piseduce_protocol::table::{Entry, ReadError, SECTOR_BYTES, Table, TableError};
+use std::convert::Infallible;
 
 /// A whole card is used up to a multiple of this, in sectors: 1 MiB.
 const ALIGNMENT_SECTORS: u64 = 2048;
@@ -45,24 +46,25 @@ impl Growth {
             return nothing("the root file system is not of a kind that is grown");
         }
         let invalid = |error: TableError| failed(CauseKind::TableInvalid, error.to_string());
-        let table = Table::parse(sector0).map_err(invalid)?;
+        let mut table = read(sector0).map_err(invalid)?;
+        table.fit(card_bytes / SECTOR_BYTES).map_err(invalid)?;
         let Some(entry) = table.entry(root.number) else {
             return nothing("the root partition is a logical one");
         };
-        if u64::from(entry.start) * SECTOR_BYTES != root.start {
+        if entry.start * SECTOR_BYTES != root.start {
             let seen =
                 format!("partition {} begins elsewhere in the table than in the manifest", root.number);
             return Err(failed(CauseKind::TableInvalid, seen));
         }
-        let most = largest(&table, entry, card_bytes);
+        let most = largest(&table, entry);
         let sectors = match part_size {
             PartSize::Whole => most,
             PartSize::Bytes(bytes) => bytes / SECTOR_BYTES,
         };
-        if sectors == u64::from(entry.sectors) {
+        if sectors == entry.sectors {
             return nothing("the root partition has that size already");
         }
-        match table.grown(entry.number, sectors) {
+        match table.grow(entry.number, sectors) {
             Ok(grown) if sectors <= most => Ok(Growth::Entry(grown)),
             Ok(_) | Err(_) => Err(impossible(part_size, entry, most)),
         }
@@ -76,9 +78,11 @@ impl Growth {
         match self {
             Growth::Nothing(_) => *sector0,
             Growth::Entry(entry) => {
-                let mut table = Table::parse(sector0).expect("the growth was planned with this table");
-                table.create(*entry);
-                table.to_sector()
+                let planned = "the growth was planned with this table";
+                let mut table = read(sector0).expect(planned);
+                table.fit(entry.end()).expect(planned);
+                table.grow(entry.number, entry.sectors).expect(planned);
+                table.areas()[0].bytes[..].try_into().expect("sector 0 is one sector")
             }
         }
     }
@@ -92,9 +96,7 @@ impl Growth {
             !partitions.clone().any(|inner| inner.number != outer.number && inside.contains(&inner.start))
         });
         let as_it_becomes = |partition: &Partition| match self {
-            Growth::Entry(entry) if entry.number == partition.number => {
-                u64::from(entry.sectors) * SECTOR_BYTES
-            }
+            Growth::Entry(entry) if entry.number == partition.number => entry.sectors * SECTOR_BYTES,
             _ => partition.bytes,
         };
         let describe = |partition: &Partition| KernelPartition {
@@ -106,16 +108,30 @@ impl Growth {
     }
 }
 
+/// The table in this sector 0.
+fn read(sector0: &[u8; 512]) -> Result<Table, TableError> {
+    let sector = |at, into: &mut [u8]| {
+        if at == 0 {
+            into.copy_from_slice(sector0);
+        }
+        Ok::<(), Infallible>(())
+    };
+    Table::read(u64::from(u32::MAX), sector).map_err(|error| match error {
+        ReadError::Table(error) => error,
+        ReadError::Disk(never) => match never {},
+    })
+}
+
 /// The most sectors that the entry can have; those it has when something is in its way.
-fn largest(table: &Table, entry: Entry, card_bytes: u64) -> u64 {
-    let end = (card_bytes / SECTOR_BYTES).min(u64::from(u32::MAX)) / ALIGNMENT_SECTORS * ALIGNMENT_SECTORS;
-    let sectors = end.saturating_sub(entry.start.into());
-    if table.grown(entry.number, sectors).is_ok() { sectors } else { entry.sectors.into() }
+fn largest(table: &Table, entry: Entry) -> u64 {
+    let end = table.usable_end() / ALIGNMENT_SECTORS * ALIGNMENT_SECTORS;
+    let sectors = end.saturating_sub(entry.start);
+    if table.clone().grow(entry.number, sectors).is_ok() { sectors } else { entry.sectors }
 }
 
 fn impossible(part_size: PartSize, entry: Entry, most: u64) -> StepError {
     let bytes = |sectors: u64| sectors * SECTOR_BYTES;
-    let (least, most) = (bytes(entry.sectors.into()), bytes(most));
+    let (least, most) = (bytes(entry.sectors), bytes(most));
     let seen = match least == most {
         true => format!("the root partition cannot be {part_size}: it cannot grow and has {least} bytes"),
         false => format!("the root partition cannot be {part_size}: {least} to {most} bytes are possible"),
@@ -145,11 +161,12 @@ mod tests {
         }
         let mut sector0 = [0; 512];
         sector0[510..].copy_from_slice(&[0x55, 0xaa]);
-        let mut table = Table::parse(&sector0).unwrap();
         for partition in &partitions {
-            let sectors = |bytes: u64| u32::try_from(bytes / SECTOR_BYTES).unwrap();
-            let (start, length) = (sectors(partition.start), sectors(partition.bytes));
-            table.create(Entry { number: partition.number, kind: 0x83, flag: 0, start, sectors: length });
+            let at = 446 + 16 * usize::from(partition.number - 1);
+            let sectors = |bytes: u64| u32::try_from(bytes / SECTOR_BYTES).unwrap().to_le_bytes();
+            sector0[at + 4] = 0x83;
+            sector0[at + 8..at + 12].copy_from_slice(&sectors(partition.start));
+            sector0[at + 12..at + 16].copy_from_slice(&sectors(partition.bytes));
         }
         let manifest = Manifest {
             image_bytes: 80 * MIB,
@@ -164,13 +181,13 @@ mod tests {
             packs: vec![],
             chunks: vec![],
         };
-        (manifest, table.to_sector())
+        (manifest, sector0)
     }
 
     fn plan(third: bool, part_size: &str, card_bytes: u64) -> Result<u64, String> {
         let (manifest, sector0) = image(third);
         match Growth::plan(&manifest, &sector0, part_size.parse().unwrap(), card_bytes) {
-            Ok(Growth::Entry(entry)) => Ok(u64::from(entry.sectors) * SECTOR_BYTES),
+            Ok(Growth::Entry(entry)) => Ok(entry.sectors * SECTOR_BYTES),
             Ok(Growth::Nothing(why)) => Err(why),
             Err(StepError::Failed(cause)) => Err(cause.to_string()),
             Err(StepError::Cancelled) => panic!("nothing was stopped"),
@@ -230,7 +247,7 @@ mod tests {
             .filter(|(_, (a, b))| a != b)
             .map(|(i, _)| i)
             .collect();
-        assert!(changed.iter().all(|at| (474..478).contains(at)), "{changed:?}");
+        assert!(changed.iter().all(|at| (467..478).contains(at)), "{changed:?}");
         let shown = growth.partitions(&manifest);
         assert_eq!(shown[0], KernelPartition { number: 1, start: MIB, bytes: 15 * MIB });
         assert_eq!(shown[1], KernelPartition { number: 2, start: 16 * MIB, bytes: 240 * MIB });

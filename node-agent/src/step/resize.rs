@@ -58,7 +58,7 @@ impl Step<'_> {
     /// The root partition and the bytes that it has in the end, or why nothing grows.
     fn to_grow(&self) -> Result<(&Partition, u64), &str> {
         match (&self.growth, self.ext4_root()) {
-            (Growth::Entry(entry), Some(root)) => Ok((root, u64::from(entry.sectors) * SECTOR_BYTES)),
+            (Growth::Entry(entry), Some(root)) => Ok((root, entry.sectors * SECTOR_BYTES)),
             (Growth::Nothing(why), _) => Err(why),
             (Growth::Entry(_), None) => unreachable!("only an ext4 root gets a new entry"),
         }

@@ -5,6 +5,7 @@ use crate::program;
 use piseduce_agent::cancel::Cancel;
 use piseduce_agent::card::device::{Device, Sharing};
 use piseduce_agent::card::partition;
+use piseduce_protocol::table::{SECTOR_BYTES, Table};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -66,6 +67,13 @@ impl LoopCard {
     /// The file below the device, for programs that take files.
     pub(crate) fn file(&self) -> &Path {
         &self.file
+    }
+
+    /// The card's partition table.
+    pub(crate) fn table(&self) -> Table {
+        let sectors = self.file.metadata().unwrap().len() / SECTOR_BYTES;
+        let read = |at, into: &mut [u8]| File::open(&self.file)?.read_exact_at(into, at);
+        Table::read(sectors, read).unwrap()
     }
 
     /// Whether the card could boot.

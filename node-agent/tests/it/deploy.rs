@@ -8,7 +8,6 @@ use piseduce_agent::card::device::{Device, Sharing};
 use piseduce_protocol::manifest::ChunkKind;
 use piseduce_protocol::path;
 use piseduce_protocol::state::State;
-use piseduce_protocol::table::Table;
 use std::fs;
 use std::path::PathBuf;
 use tempfile::TempDir;
@@ -66,10 +65,9 @@ pub(crate) fn boot_file(card: &LoopCard, name: &str) -> String {
 
 /// Asserts everything that must be on a card after all steps, with a root partition of `root_bytes`.
 pub(crate) fn assert_deployed(card: &LoopCard, root_bytes: u64) {
-    let sector0: [u8; 512] = card.read(0, 512).try_into().unwrap();
-    let table = Table::parse(&sector0).unwrap();
+    let table = card.table();
     let entry = table.entry(2).unwrap();
-    assert_eq!((u64::from(entry.start) * 512, u64::from(entry.sectors) * 512), (ROOT_START, root_bytes));
+    assert_eq!((entry.start * 512, entry.sectors * 512), (ROOT_START, root_bytes));
     assert_eq!(table.disk_id(), image::DISK_ID);
     let root = Root::of(card, root_bytes);
     root.assert_clean();
