@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn a_failing_card_and_a_missing_file_system_are_told_apart() {
         let card = formatted();
-        card.fail(0, io::ErrorKind::Other);
+        card.fail(0, rustix::io::Errno::IO);
         let error = edit(&card, START, BYTES, |fat| fat.read("a")).unwrap_err();
         assert!(matches!(error, FatError::Card(CardError::Io { .. })), "{error:?}");
         let empty = MemoryCard::new(10 << 20);

@@ -1,14 +1,25 @@
-//! A card of memory with faults to order, for tests: the n-th request fails, power is cut after the n-th
-//! write, writes are ignored. What was not flushed may or may not survive a power cut, write by write.
+//! A card of memory with faults to order, for tests: the n-th request fails, or it and all after it; power
+//! is cut after the n-th write; writes are ignored, or those behind the end that the card really has. What
+//! was not flushed may or may not survive a power cut, write by write.
 
 use super::{Access, Card, CardError};
-use std::io;
-use std::sync::{Mutex, PoisonError};
+use rustix::io::Errno;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The fake card.
 pub struct MemoryCard {
     inner: Mutex<Inner>,
     bytes: u64,
+}
+
+/// What a card does with bytes behind its end when it claims to be longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// They are forgotten, and read as zeros.
+    Forgets,
+    /// They are those at the same distance from its beginning.
+    Wraps,
 }
 
 #[derive(Default)]
@@ -18,11 +29,12 @@ struct Inner {
     pending: Vec<(usize, Vec<u8>)>,
     requests: usize,
     writes: usize,
-    fail_request: Option<usize>,
-    fail_with: Option<io::ErrorKind>,
+    /// Which requests fail, and how.
+    faults: Option<(Range<usize>, Errno)>,
     cut_after_writes: Option<usize>,
     ignore_writes: bool,
     can_discard: bool,
+    ending: Option<(usize, Ending)>,
 }
 
 impl MemoryCard {
@@ -32,7 +44,7 @@ impl MemoryCard {
         MemoryCard { inner: Mutex::new(inner), bytes: bytes as u64 }
     }
 
-    fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -46,11 +58,17 @@ impl MemoryCard {
         self.inner().durable[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
 
-    /// The `number`-th request from now on, counted from 0, fails with `kind`; those before and after do not.
-    pub fn fail(&self, number: usize, kind: io::ErrorKind) {
+    /// The `number`-th request from now on, counted from 0, fails with `errno`; those before and after do not.
+    pub fn fail(&self, number: usize, errno: Errno) {
         let mut inner = self.inner();
-        inner.fail_request = Some(inner.requests + number);
-        inner.fail_with = Some(kind);
+        let first = inner.requests + number;
+        inner.faults = Some((first..first + 1, errno));
+    }
+
+    /// The card is taken out before the `number`-th request from now on: that and every later one fail.
+    pub fn remove_at(&self, number: usize) {
+        let mut inner = self.inner();
+        inner.faults = Some((inner.requests + number..usize::MAX, Errno::NXIO));
     }
 
     /// After `number` more writes power is cut: every later request fails.
@@ -67,6 +85,11 @@ impl MemoryCard {
     /// Whether discarding is possible from now on; what is discarded becomes zero.
     pub fn let_discard(&self, can: bool) {
         self.inner().can_discard = can;
+    }
+
+    /// The card has only `bytes` bytes, whatever it claims.
+    pub fn end_at(&self, bytes: usize, ending: Ending) {
+        self.inner().ending = Some((bytes, ending));
     }
 
     /// How many writes came so far.
@@ -95,22 +118,36 @@ impl MemoryCard {
         bytes
     }
 
-    fn request(&self, access: Access, offset: u64) -> Result<std::sync::MutexGuard<'_, Inner>, CardError> {
+    fn request(&self, access: Access, offset: u64) -> Result<MutexGuard<'_, Inner>, CardError> {
         let mut inner = self.inner();
         let number = inner.requests;
         inner.requests += 1;
         let without_power = inner.cut_after_writes.is_some_and(|limit| inner.writes >= limit);
-        if !without_power && inner.fail_request != Some(number) {
-            return Ok(inner);
-        }
-        let kind = inner.fail_with.filter(|_| !without_power).unwrap_or(io::ErrorKind::BrokenPipe);
+        let fault = inner.faults.as_ref().filter(|(numbers, _)| numbers.contains(&number));
+        let errno = match fault {
+            _ if without_power => Errno::PIPE,
+            Some((_, errno)) => *errno,
+            None => return Ok(inner),
+        };
         Err(CardError::Io {
             access,
             card: self.name().into(),
             offset,
             bytes: self.bytes,
-            source: kind.into(),
+            source: errno.into(),
         })
+    }
+}
+
+impl Inner {
+    /// Where a byte range really lies; none when the card has no such bytes. Ranges do not cross its end.
+    fn place(&self, offset: u64) -> Option<usize> {
+        let offset = offset as usize;
+        match self.ending {
+            Some((end, Ending::Forgets)) if offset >= end => None,
+            Some((end, Ending::Wraps)) => Some(offset % end),
+            _ => Some(offset),
+        }
     }
 }
 
@@ -125,7 +162,10 @@ impl Card for MemoryCard {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), CardError> {
         let inner = self.request(Access::Read, offset)?;
-        let start = offset as usize;
+        let Some(start) = inner.place(offset) else {
+            buffer.fill(0);
+            return Ok(());
+        };
         let end = start + buffer.len();
         buffer.copy_from_slice(&inner.durable[start..end]);
         for (at, data) in &inner.pending {
@@ -141,8 +181,8 @@ impl Card for MemoryCard {
         let mut inner = self.request(Access::Write, offset)?;
         assert!(offset + bytes.len() as u64 <= self.bytes, "write beyond the end, at {offset}");
         inner.writes += 1;
-        if !inner.ignore_writes {
-            inner.pending.push((offset as usize, bytes.to_vec()));
+        if let Some(place) = inner.place(offset).filter(|_| !inner.ignore_writes) {
+            inner.pending.push((place, bytes.to_vec()));
         }
         Ok(())
     }
@@ -156,7 +196,7 @@ impl Card for MemoryCard {
     }
 
     fn drop_cache(&self) -> Result<(), CardError> {
-        Ok(())
+        self.request(Access::Flush, 0).map(drop)
     }
 
     fn discard(&self, offset: u64, bytes: u64) -> Result<bool, CardError> {

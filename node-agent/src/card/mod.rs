@@ -131,6 +131,24 @@ pub enum CardError {
         #[source]
         source: io::Error,
     },
+    /// It is not the card any more that was opened.
+    #[error("{card} was taken out or exchanged: it had {bytes} bytes and has {left}")]
+    Gone {
+        /// The card.
+        card: String,
+        /// Its size when it was opened.
+        bytes: u64,
+        /// Its size now.
+        left: u64,
+    },
+    /// What was written is not there, although no error was reported.
+    #[error("{card} does not keep what is written to it: byte {offset} reads back wrong")]
+    Forgets {
+        /// The card.
+        card: String,
+        /// Where.
+        offset: u64,
+    },
     /// The kernel did not change its view of the partitions.
     #[error("failed to {action} partition {number} of {card}")]
     Partition {

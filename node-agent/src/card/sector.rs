@@ -1,60 +1,69 @@
-//! The commit sector: sector 0, whose content alone decides whether a card boots.
+//! The sectors whose content alone decides whether a card boots, and their two changes: made invalid
+//! before anything else is written, and committed after everything else.
 //!
-//! While an agent works on a card, sector 0 is zero and no GPT header stands beside it; its last write
-//! puts a table there. So a power cut anywhere before leaves a card that does not boot.
+//! While an agent works on a card, sector 0 is zero and no GPT header stands where one is looked for; the
+//! last write puts a table into sector 0. So a power cut anywhere before leaves a card that does not boot.
+//! Every write here is read back: a worn card may accept writes and forget them.
 
 use super::{Buffer, Card, CardError, SECTOR_BYTES};
+use piseduce_protocol::table::GPT_SIGNATURE;
 
-/// Bytes that are read and written around sector 0, so that devices with larger blocks write whole ones.
-const BLOCK_BYTES: usize = 4096;
+/// Whole blocks of so many bytes are read and written, so that devices with larger sectors can do so too.
+const BLOCK_BYTES: u64 = 4096;
 
-const GPT_SIGNATURE: &[u8] = b"EFI PART";
+/// Where firmware and kernels look for a partition table on a card of so many bytes: in sector 0, and for
+/// the headers of a GPT in sector 1 and in the last.
+pub fn places(card_bytes: u64) -> [u64; 3] {
+    [0, SECTOR_BYTES as u64, card_bytes - SECTOR_BYTES as u64]
+}
 
 /// Makes the card unbootable, and returns only when that is safe on it. What is so already stays untouched.
 ///
 /// # Errors
-/// What the card says.
+/// What the card says, and [`CardError::Forgets`].
 pub fn invalidate(card: &dyn Card) -> Result<(), CardError> {
-    let mut block = Buffer::new(BLOCK_BYTES);
-    let sector = SECTOR_BYTES as u64;
-    let mut changed = false;
-    card.read_at(&mut block, 0)?;
-    let (first, second) = block[..2 * SECTOR_BYTES].split_at_mut(SECTOR_BYTES);
-    if first.iter().any(|byte| *byte != 0) || second.starts_with(GPT_SIGNATURE) {
-        first.fill(0);
-        if second.starts_with(GPT_SIGNATURE) {
-            second.fill(0);
+    let mut found = Buffer::new(SECTOR_BYTES);
+    for at in places(card.bytes()) {
+        card.read_at(&mut found, at)?;
+        let counts = match at {
+            0 => found.iter().any(|byte| *byte != 0),
+            _ => found.starts_with(GPT_SIGNATURE),
+        };
+        if counts {
+            put(card, at, &[0; SECTOR_BYTES])?;
         }
-        card.write_at(&block, 0)?;
-        changed = true;
     }
-    let last = card.bytes() - sector;
-    let backup = &mut block[..SECTOR_BYTES];
-    card.read_at(backup, last)?;
-    if backup.starts_with(GPT_SIGNATURE) {
-        backup.fill(0);
-        card.write_at(backup, last)?;
-        changed = true;
-    }
-    if changed { card.flush() } else { Ok(()) }
+    Ok(())
 }
 
-/// Writes sector 0 after everything else is safe on the card, and reads it back. Returns whether the card
-/// holds it now.
+/// Writes `pieces`, whole sectors at bytes of the card, one after the other: each is safe on the card
+/// before the next is begun, and everything that was written before is before the first.
 ///
 /// # Errors
-/// What the card says.
-pub fn commit(card: &dyn Card, sector0: &[u8; SECTOR_BYTES]) -> Result<bool, CardError> {
+/// What the card says, and [`CardError::Forgets`].
+pub fn commit<'p>(
+    card: &dyn Card,
+    pieces: impl IntoIterator<Item = (u64, &'p [u8])>,
+) -> Result<(), CardError> {
     card.flush()?;
-    let mut block = Buffer::new(BLOCK_BYTES);
-    card.read_at(&mut block, 0)?;
-    block[..SECTOR_BYTES].copy_from_slice(sector0);
-    card.write_at(&block, 0)?;
+    pieces.into_iter().try_for_each(|(at, bytes)| put(card, at, bytes))
+}
+
+/// Writes `bytes` at `at`, flushes, and reads back.
+fn put(card: &dyn Card, at: u64, bytes: &[u8]) -> Result<(), CardError> {
+    let start = at - at % BLOCK_BYTES;
+    let end = (at + bytes.len() as u64).next_multiple_of(BLOCK_BYTES).min(card.bytes());
+    let (mut blocks, mut found) = (Buffer::new((end - start) as usize), Buffer::new((end - start) as usize));
+    card.read_at(&mut blocks, start)?;
+    blocks[(at - start) as usize..][..bytes.len()].copy_from_slice(bytes);
+    card.write_at(&blocks, start)?;
     card.flush()?;
     card.drop_cache()?;
-    let mut found = Buffer::new(BLOCK_BYTES);
-    card.read_at(&mut found, 0)?;
-    Ok(found[..] == block[..])
+    card.read_at(&mut found, start)?;
+    match found[..] == blocks[..] {
+        true => Ok(()),
+        false => Err(CardError::Forgets { card: card.name().into(), offset: at }),
+    }
 }
 
 #[cfg(test)]
@@ -62,14 +71,20 @@ mod tests {
     use super::*;
     use crate::card::memory::MemoryCard;
 
-    const CARD_BYTES: usize = 64 * 1024;
+    /// The last block is not whole.
+    const CARD_BYTES: usize = 64 * 1024 + 512;
+
+    fn used_card() -> MemoryCard {
+        let card = MemoryCard::new(CARD_BYTES);
+        card.fill(0x77);
+        card.put(512, GPT_SIGNATURE);
+        card.put(CARD_BYTES - 512, GPT_SIGNATURE);
+        card
+    }
 
     #[test]
     fn an_invalid_card_has_neither_table_nor_gpt_headers_and_the_rest_is_kept() {
-        let card = MemoryCard::new(CARD_BYTES);
-        card.fill(0x77);
-        card.put(512, b"EFI PART");
-        card.put(CARD_BYTES - 512, b"EFI PART");
+        let card = used_card();
         invalidate(&card).unwrap();
         let durable = card.durable();
         let zero = |range: std::ops::Range<usize>| durable[range].iter().all(|byte| *byte == 0);
@@ -81,18 +96,24 @@ mod tests {
     }
 
     #[test]
-    fn a_committed_sector_is_safe_and_its_neighbours_are_kept() {
-        let card = MemoryCard::new(CARD_BYTES);
-        card.fill(0x77);
-        assert!(commit(&card, &[0x55; 512]).unwrap());
-        let durable = card.durable();
-        assert!(durable[..512] == [0x55; 512] && durable[512..].iter().all(|byte| *byte == 0x77));
+    fn committed_sectors_are_safe_and_their_neighbours_are_kept() {
+        let card = used_card();
+        let last = CARD_BYTES as u64 - 512;
+        commit(&card, [(last, &[0x44; 512][..]), (7 * 512, &[0x33; 1024]), (0, &[0x55; 512])]).unwrap();
+        let durable = card.after_cut(|_| false);
+        assert!(durable[..512] == [0x55; 512] && durable[CARD_BYTES - 512..] == [0x44; 512]);
+        assert!(durable[7 * 512..9 * 512] == [0x33; 1024]);
+        let kept = durable[520..7 * 512].iter().chain(&durable[9 * 512..CARD_BYTES - 512]);
+        assert!(kept.into_iter().all(|byte| *byte == 0x77));
     }
 
     #[test]
-    fn a_card_that_lies_about_writes_is_found_out() {
-        let card = MemoryCard::new(CARD_BYTES);
+    fn a_card_that_forgets_what_is_written_is_found_out_before_and_after_the_work() {
+        let card = used_card();
         card.ignore_writes();
-        assert!(!commit(&card, &[0x55; 512]).unwrap());
+        let before = card.durable();
+        let forgets = |result| matches!(result, Err(CardError::Forgets { .. }));
+        assert!(forgets(invalidate(&card)) && forgets(commit(&card, [(0, &[0x55; 512][..])])));
+        assert!(card.durable() == before);
     }
 }

@@ -4,6 +4,9 @@ use super::chunk;
 use super::{Scene, in_parallel};
 use crate::cancel::Cancelled;
 use crate::card::{Buffer, CardError};
+use piseduce_protocol::id::Hash;
+use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Threads that read and hash: one reads while the other hashes.
@@ -19,15 +22,40 @@ pub enum CheckError {
     #[error(transparent)]
     Card(#[from] CardError),
     /// The card does not hold the chunk.
-    #[error("chunk {chunk} at byte {byte} of {card} is not what was written there")]
+    #[error("chunk {chunk}, bytes {} to {} of {card}, is not what was written there{found}", .bytes.start, .bytes.end)]
     Mismatch {
         /// The card.
         card: String,
         /// Which chunk, from 0.
         chunk: usize,
-        /// Where it begins.
-        byte: u64,
+        /// The bytes of the card that it has; the last one is not included.
+        bytes: Range<u64>,
+        /// What is there.
+        found: Found,
     },
+}
+
+/// What stands in a chunk's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Zeros only.
+    Zeros,
+    /// The chunk of this number, which belongs elsewhere.
+    Chunk(usize),
+    /// Nothing that says more.
+    Other,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Found::Zeros => f.write_str(": it reads as zeros; the card may be shorter than it claims"),
+            Found::Chunk(other) => {
+                write!(f, ": chunk {other} stands there; the card may be shorter than it claims")
+            }
+            Found::Other => Ok(()),
+        }
+    }
 }
 
 /// Reads back `chunks` and compares each with its hash. Returns the bytes read.
@@ -74,13 +102,33 @@ impl Check<'_> {
     fn one(&self, index: usize, buffer: &mut Buffer) -> Result<(), CheckError> {
         self.scene.cancel.check()?;
         if !self.scene.is_on_card(index, buffer)? {
-            let card = self.scene.card.name().to_owned();
-            return Err(CheckError::Mismatch { card, chunk: index, byte: chunk::start(index) });
+            return Err(self.mismatch(index, buffer));
         }
         let bytes = u64::from(self.scene.manifest.chunk_bytes(index));
         let done = self.done.fetch_add(bytes, Ordering::SeqCst) + bytes;
         (self.scene.advance)(done, self.total);
         Ok(())
+    }
+
+    /// That the card does not hold chunk `index`, but what is in `buffer`.
+    fn mismatch(&self, index: usize, buffer: &Buffer) -> CheckError {
+        let manifest = self.scene.manifest;
+        let raw = &buffer[..manifest.chunk_bytes(index) as usize];
+        let hash = Hash::of(raw);
+        // A card that claims more than it has keeps nothing there, or what comes round to that place.
+        let found = if raw.iter().all(|byte| *byte == 0) {
+            Found::Zeros
+        } else {
+            let other = manifest.chunks.iter().position(|chunk| chunk.hash == hash);
+            other.map_or(Found::Other, Found::Chunk)
+        };
+        let start = chunk::start(index);
+        CheckError::Mismatch {
+            card: self.scene.card.name().into(),
+            chunk: index,
+            bytes: start..start + raw.len() as u64,
+            found,
+        }
     }
 }
 
@@ -88,12 +136,13 @@ impl Check<'_> {
 mod tests {
     use super::*;
     use crate::cancel::Cancel;
-    use crate::card::memory::MemoryCard;
+    use crate::card::Card as _;
+    use crate::card::memory::{Ending, MemoryCard};
     use crate::image::chunk::ChunkSet;
     use crate::image::copy::copy;
     use crate::image::plan;
     use crate::image::sample::{CHUNK, Sample};
-    use std::io;
+    use rustix::io::Errno;
 
     /// Copies the sample, lets `spoil` change the card, and checks everything.
     fn check_after(sample: &Sample, spoil: impl Fn(&MemoryCard)) -> Result<u64, CheckError> {
@@ -103,7 +152,7 @@ mod tests {
         let scene = Scene {
             card: &card,
             manifest: &sample.manifest,
-            sector0: &sample.sector0,
+            withheld: &sample.withheld(card.bytes()),
             cancel: &Cancel::new(),
             advance: &|done, total| assert!(done <= total),
         };
@@ -132,10 +181,36 @@ mod tests {
                 let old = card.durable()[byte];
                 card.put(byte, &[old ^ 1]);
             };
-            let Err(CheckError::Mismatch { chunk, byte: start, .. }) = check_after(&sample, flip) else {
+            let Err(CheckError::Mismatch { chunk, bytes, found, .. }) = check_after(&sample, flip) else {
                 panic!("byte {byte} was not missed");
             };
-            assert_eq!((chunk, start), (byte / CHUNK, (byte / CHUNK * CHUNK) as u64));
+            assert_eq!((chunk, found), (byte / CHUNK, Found::Other));
+            assert!(bytes.start == (chunk * CHUNK) as u64 && bytes.contains(&(byte as u64)), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_card_that_is_shorter_than_it_claims_is_found_out_and_suspected() {
+        let sample = Sample::of_noise(6);
+        for ending in [Ending::Forgets, Ending::Wraps] {
+            let card = MemoryCard::new(6 * CHUNK);
+            card.end_at(4 * CHUNK, ending);
+            let scene = Scene {
+                card: &card,
+                manifest: &sample.manifest,
+                withheld: &sample.withheld(card.bytes()),
+                cancel: &Cancel::new(),
+                advance: &|_, _| {},
+            };
+            copy(scene, &sample, &ChunkSet::new(6)).unwrap();
+            let error = check(scene, &plan::defined(&sample.manifest)).unwrap_err();
+            let CheckError::Mismatch { chunk, found, .. } = &error else { panic!("{error}") };
+            match ending {
+                Ending::Forgets => assert_eq!((4, Found::Zeros), (*chunk & !1, *found)),
+                // Of the chunks that share a place the one that was written last is there.
+                Ending::Wraps => assert!(matches!(found, Found::Chunk(other) if other.abs_diff(*chunk) == 4)),
+            }
+            assert!(error.to_string().ends_with("the card may be shorter than it claims"), "{error}");
         }
     }
 
@@ -143,7 +218,7 @@ mod tests {
     fn a_card_that_cannot_be_read_is_a_card_error() {
         let sample = Sample::mixed();
         for number in 0..4 {
-            let result = check_after(&sample, |card| card.fail(number, io::ErrorKind::Other));
+            let result = check_after(&sample, |card| card.fail(number, Errno::IO));
             assert!(matches!(result, Err(CheckError::Card(_))), "{result:?}");
         }
     }

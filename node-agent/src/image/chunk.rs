@@ -1,7 +1,7 @@
 //! One chunk on a card: which of its bytes are defined, and how what is there is compared with a manifest.
 
 use super::Scene;
-use crate::card::{Buffer, CardError, SECTOR_BYTES};
+use crate::card::{Buffer, CardError};
 use piseduce_protocol::id::Hash;
 use piseduce_protocol::manifest::CHUNK_BYTES;
 use std::ops::Range;
@@ -50,8 +50,8 @@ pub fn zero_undefined(raw: &mut [u8], mask: Option<&[u8]>) {
 }
 
 impl Scene<'_> {
-    /// Reads chunk `index` from the card into `buffer` and says whether it is the manifest's. Sector 0 is
-    /// taken for the image's, and undefined blocks for zero, as they were when the chunk got its hash.
+    /// Reads chunk `index` from the card into `buffer` and says whether it is the manifest's. What is
+    /// held back is taken for the image's, and undefined blocks for zero, as they were when the chunk got its hash.
     ///
     /// # Errors
     /// What the card says.
@@ -60,9 +60,7 @@ impl Scene<'_> {
         let raw = &mut buffer[..self.manifest.chunk_bytes(index) as usize];
         self.card.read_at(raw, start(index))?;
         zero_undefined(raw, chunk.mask.as_deref());
-        if index == 0 {
-            raw[..SECTOR_BYTES].copy_from_slice(self.sector0);
-        }
+        self.withheld.restore(start(index), raw);
         Ok(Hash::of(raw) == chunk.hash)
     }
 }

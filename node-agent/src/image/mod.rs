@@ -7,9 +7,11 @@ pub mod check;
 pub mod chunk;
 pub mod copy;
 pub mod fetch;
+pub mod original;
 pub mod plan;
 #[cfg(test)]
 pub mod sample;
+pub mod withheld;
 pub mod writer;
 
 use crate::cancel::Cancel;
@@ -18,6 +20,7 @@ use fetch::FetchError;
 use piseduce_protocol::id::Hash;
 use piseduce_protocol::manifest::Manifest;
 use std::panic::resume_unwind;
+use withheld::Withheld;
 
 /// Where chunks come from.
 pub trait Source: Sync {
@@ -35,8 +38,8 @@ pub struct Scene<'a> {
     pub card: &'a dyn Card,
     /// What it is made equal to.
     pub manifest: &'a Manifest,
-    /// Sector 0 of the image; on the card it is zero meanwhile.
-    pub sector0: &'a [u8; 512],
+    /// What of the image is zero on the card meanwhile.
+    pub withheld: &'a Withheld,
     /// Ends the work early.
     pub cancel: &'a Cancel,
     /// Told the bytes done and in total.

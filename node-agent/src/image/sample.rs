@@ -1,10 +1,12 @@
 //! A small image with every kind of chunk, and a source that serves it from memory. For tests.
 
 use super::fetch::FetchError;
+use super::withheld::Withheld;
 use super::{Source, chunk};
 use piseduce_protocol::id::Hash;
 use piseduce_protocol::manifest::{CHUNK_BYTES, Chunk, ChunkKind, Manifest};
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Mutex;
 
 /// The length of a chunk.
@@ -14,8 +16,6 @@ pub const CHUNK: usize = CHUNK_BYTES as usize;
 pub struct Sample {
     /// Its manifest.
     pub manifest: Manifest,
-    /// Its sector 0, which ends with the signature of a table.
-    pub sector0: [u8; 512],
     /// The raw bytes of every chunk by name.
     pub chunks: HashMap<Hash, Vec<u8>>,
     /// Names in the order in which they were asked for.
@@ -34,7 +34,7 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
 }
 
 impl Sample {
-    /// Chunks: 0 data with a valid sector 0; 1 zero; 2 unallocated; 3 data with a mask; 4 data, short.
+    /// Chunks: 0 data with the signature of a table; 1 zero; 2 unallocated; 3 data with a mask; 4 data, short.
     pub fn mixed() -> Self {
         Self::of(vec![
             (ChunkKind::Data, noise(0, CHUNK), None),
@@ -66,7 +66,6 @@ impl Sample {
                 packs: vec![Hash([1; 32])],
                 chunks: vec![],
             },
-            sector0: [0; 512],
             chunks: HashMap::new(),
             fetched: Mutex::default(),
         };
@@ -79,7 +78,6 @@ impl Sample {
         chunk::zero_undefined(&mut raw, mask.as_deref());
         if self.manifest.chunks.is_empty() {
             raw[510..512].copy_from_slice(&[0x55, 0xaa]);
-            self.sector0.copy_from_slice(&raw[..512]);
         }
         let hash = Hash::of(&raw);
         self.manifest.image_bytes += raw.len() as u64;
@@ -87,17 +85,32 @@ impl Sample {
         self.chunks.insert(hash, raw);
     }
 
-    /// What must be on a card: offset and content of every defined run, with sector 0 zero.
-    pub fn defined(&self) -> Vec<(usize, Vec<u8>)> {
+    /// The whole image.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.manifest.chunks.iter().flat_map(|chunk| self.chunks[&chunk.hash].clone()).collect()
+    }
+
+    /// What of it is held back on a card of `card_bytes`.
+    pub fn withheld(&self, card_bytes: u64) -> Withheld {
+        let image = self.bytes();
+        let read = |at: u64, into: &mut [u8]| {
+            into.copy_from_slice(&image[at as usize..][..into.len()]);
+            Ok::<(), Infallible>(())
+        };
+        let Ok(withheld) = Withheld::of(self.manifest.image_bytes, card_bytes, read);
+        withheld
+    }
+
+    /// What must be on a card of `card_bytes` before the commit: offset and content of every defined run.
+    pub fn defined(&self, card_bytes: usize) -> Vec<(usize, Vec<u8>)> {
+        let withheld = self.withheld(card_bytes as u64);
         let mut runs = Vec::new();
         for (index, described) in self.manifest.chunks.iter().enumerate() {
             if described.kind == ChunkKind::Unallocated {
                 continue;
             }
             let mut raw = self.chunks[&described.hash].clone();
-            if index == 0 {
-                raw[..512].fill(0);
-            }
+            withheld.hide(chunk::start(index), &mut raw);
             let parts = chunk::defined_runs(described.mask.as_deref(), raw.len());
             runs.extend(parts.map(|run| (index * CHUNK + run.start, raw[run].to_vec())));
         }
@@ -107,7 +120,7 @@ impl Sample {
     /// Asserts that `card` holds the image, and outside of it still `garbage`.
     pub fn assert_on(&self, card: &[u8], garbage: u8) {
         let mut expected = vec![garbage; card.len()];
-        for (offset, bytes) in self.defined() {
+        for (offset, bytes) in self.defined(card.len()) {
             expected[offset..offset + bytes.len()].copy_from_slice(&bytes);
         }
         let differs = expected.iter().zip(card).position(|(a, b)| a != b);

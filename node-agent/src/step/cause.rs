@@ -11,6 +11,7 @@ use crate::os::family::{ConfigureError, UnknownFamily};
 use crate::tool::ToolError;
 use crate::tree::TreeError;
 use piseduce_protocol::cause::{Cause, CauseKind};
+use piseduce_protocol::table::TableError;
 use rustix::io::Errno;
 use std::error::Error;
 use std::io;
@@ -65,13 +66,19 @@ impl From<Cancelled> for StepError {
 impl From<CardError> for StepError {
     fn from(error: CardError) -> Self {
         let kind = match &error {
-            CardError::Missing(_) => CauseKind::CardMissing,
+            CardError::Missing(_) | CardError::Gone { .. } => CauseKind::CardMissing,
+            CardError::Io { source, .. }
+                if is_one_of(source, &[Errno::NXIO, Errno::NODEV, Errno::NOMEDIUM]) =>
+            {
+                CauseKind::CardMissing
+            }
             CardError::Busy(_) => CauseKind::CardBusy,
             CardError::ReadOnly(_) => CauseKind::CardReadOnly,
-            // What a card answers that has locked itself, or pretends to be larger than it is.
+            // What a card answers that has locked itself.
             CardError::Io { source, .. } if is_one_of(source, &[Errno::ROFS, Errno::NOSPC, Errno::PERM]) => {
                 CauseKind::CardReadOnly
             }
+            CardError::Forgets { .. } => CauseKind::HashMismatch,
             CardError::Open { .. } | CardError::Io { .. } => CauseKind::CardError,
             CardError::Partition { source, .. } if is_one_of(source, &[Errno::BUSY]) => CauseKind::CardBusy,
             CardError::Partition { .. } => CauseKind::TableInvalid,
@@ -79,6 +86,16 @@ impl From<CardError> for StepError {
                 CauseKind::FilesystemBroken
             }
             CardError::Mount { .. } => CauseKind::ToolFailed,
+        };
+        failed(kind, chain(&error))
+    }
+}
+
+impl From<TableError> for StepError {
+    fn from(error: TableError) -> Self {
+        let kind = match &error {
+            TableError::DiskTooSmall { .. } => CauseKind::CardTooSmall,
+            _ => CauseKind::TableInvalid,
         };
         failed(kind, chain(&error))
     }

@@ -9,8 +9,7 @@ use crate::os::family::OPAQUE;
 use piseduce_protocol::cause::CauseKind;
 use piseduce_protocol::command::PartSize;
 use piseduce_protocol::manifest::{FileSystem, Manifest, Partition};
-use piseduce_protocol::table::{Entry, ReadError, SECTOR_BYTES, Table, TableError};
-use std::convert::Infallible;
+use piseduce_protocol::table::{Entry, SECTOR_BYTES, Table};
 
 /// A whole card is used up to a multiple of this, in sectors: 1 MiB.
 const ALIGNMENT_SECTORS: u64 = 2048;
@@ -25,16 +24,11 @@ pub(super) enum Growth {
 }
 
 impl Growth {
-    /// What to do with the root of `manifest`, whose sector 0 is `sector0`, on a card of `card_bytes`.
+    /// What to do with the root of `manifest`, whose table, made to fit the card, is `table`.
     ///
     /// # Errors
     /// `table_invalid`, and `part_size_impossible` with the possible range.
-    pub(super) fn plan(
-        manifest: &Manifest,
-        sector0: &[u8; 512],
-        part_size: PartSize,
-        card_bytes: u64,
-    ) -> Result<Self, StepError> {
+    pub(super) fn plan(manifest: &Manifest, table: &Table, part_size: PartSize) -> Result<Self, StepError> {
         let nothing = |why: &str| Ok(Growth::Nothing(why.into()));
         if manifest.family == OPAQUE {
             return nothing("the environment is opaque");
@@ -45,9 +39,6 @@ impl Growth {
         if root.file_system != FileSystem::Ext4 {
             return nothing("the root file system is not of a kind that is grown");
         }
-        let invalid = |error: TableError| failed(CauseKind::TableInvalid, error.to_string());
-        let mut table = read(sector0).map_err(invalid)?;
-        table.fit(card_bytes / SECTOR_BYTES).map_err(invalid)?;
         let Some(entry) = table.entry(root.number) else {
             return nothing("the root partition is a logical one");
         };
@@ -56,7 +47,7 @@ impl Growth {
                 format!("partition {} begins elsewhere in the table than in the manifest", root.number);
             return Err(failed(CauseKind::TableInvalid, seen));
         }
-        let most = largest(&table, entry);
+        let most = largest(table, entry);
         let sectors = match part_size {
             PartSize::Whole => most,
             PartSize::Bytes(bytes) => bytes / SECTOR_BYTES,
@@ -64,27 +55,22 @@ impl Growth {
         if sectors == entry.sectors {
             return nothing("the root partition has that size already");
         }
-        match table.grow(entry.number, sectors) {
+        match table.clone().grow(entry.number, sectors) {
             Ok(grown) if sectors <= most => Ok(Growth::Entry(grown)),
             Ok(_) | Err(_) => Err(impossible(part_size, entry, most)),
         }
     }
 
-    /// Sector 0 as it is committed in the end.
+    /// The table as it is committed in the end.
     ///
     /// # Panics
-    /// When `sector0` is not the one that the growth was planned with.
-    pub(super) fn sector0(&self, sector0: &[u8; 512]) -> [u8; 512] {
-        match self {
-            Growth::Nothing(_) => *sector0,
-            Growth::Entry(entry) => {
-                let planned = "the growth was planned with this table";
-                let mut table = read(sector0).expect(planned);
-                table.fit(entry.end()).expect(planned);
-                table.grow(entry.number, entry.sectors).expect(planned);
-                table.areas()[0].bytes[..].try_into().expect("sector 0 is one sector")
-            }
+    /// When `table` is not the one that the growth was planned with.
+    pub(super) fn table(&self, table: &Table) -> Table {
+        let mut table = table.clone();
+        if let Growth::Entry(entry) = self {
+            table.grow(entry.number, entry.sectors).expect("the growth was planned with this table");
         }
+        table
     }
 
     /// The partitions that the kernel is to show: the image's, with the root as it becomes.
@@ -108,20 +94,6 @@ impl Growth {
     }
 }
 
-/// The table in this sector 0.
-fn read(sector0: &[u8; 512]) -> Result<Table, TableError> {
-    let sector = |at, into: &mut [u8]| {
-        if at == 0 {
-            into.copy_from_slice(sector0);
-        }
-        Ok::<(), Infallible>(())
-    };
-    Table::read(u64::from(u32::MAX), sector).map_err(|error| match error {
-        ReadError::Table(error) => error,
-        ReadError::Disk(never) => match never {},
-    })
-}
-
 /// The most sectors that the entry can have; those it has when something is in its way.
 fn largest(table: &Table, entry: Entry) -> u64 {
     let end = table.usable_end() / ALIGNMENT_SECTORS * ALIGNMENT_SECTORS;
@@ -143,6 +115,7 @@ fn impossible(part_size: PartSize, entry: Entry, most: u64) -> StepError {
 mod tests {
     use super::*;
     use piseduce_protocol::id::Hash;
+    use std::convert::Infallible;
 
     const MIB: u64 = 1 << 20;
 
@@ -151,7 +124,7 @@ mod tests {
     }
 
     /// An image of 80 MiB: a boot partition, the root, and where `third` says so one behind it.
-    fn image(third: bool) -> (Manifest, [u8; 512]) {
+    fn image(third: bool) -> (Manifest, Table) {
         let mut partitions = vec![
             partition(1, MIB, 15 * MIB, FileSystem::Fat),
             partition(2, 16 * MIB, 32 * MIB, FileSystem::Ext4),
@@ -181,12 +154,18 @@ mod tests {
             packs: vec![],
             chunks: vec![],
         };
-        (manifest, sector0)
+        let read = |_, into: &mut [u8]| {
+            into.copy_from_slice(&sector0);
+            Ok::<(), Infallible>(())
+        };
+        let table = Table::read(80 * MIB / SECTOR_BYTES, read).unwrap();
+        (manifest, table)
     }
 
     fn plan(third: bool, part_size: &str, card_bytes: u64) -> Result<u64, String> {
-        let (manifest, sector0) = image(third);
-        match Growth::plan(&manifest, &sector0, part_size.parse().unwrap(), card_bytes) {
+        let (manifest, mut table) = image(third);
+        table.fit(card_bytes / SECTOR_BYTES).unwrap();
+        match Growth::plan(&manifest, &table, part_size.parse().unwrap()) {
             Ok(Growth::Entry(entry)) => Ok(entry.sectors * SECTOR_BYTES),
             Ok(Growth::Nothing(why)) => Err(why),
             Err(StepError::Failed(cause)) => Err(cause.to_string()),
@@ -223,9 +202,9 @@ mod tests {
     #[test]
     fn what_is_not_configured_or_not_ext4_does_not_grow() {
         let why = |change: fn(&mut Manifest)| {
-            let (mut manifest, sector0) = image(false);
+            let (mut manifest, table) = image(false);
             change(&mut manifest);
-            match Growth::plan(&manifest, &sector0, PartSize::Whole, 256 * MIB) {
+            match Growth::plan(&manifest, &table, PartSize::Whole) {
                 Ok(Growth::Nothing(why)) => why,
                 other => panic!("{other:?}"),
             }
@@ -237,17 +216,13 @@ mod tests {
 
     #[test]
     fn only_the_roots_end_changes_in_table_and_kernel() {
-        let (manifest, sector0) = image(false);
-        let growth = Growth::plan(&manifest, &sector0, PartSize::Whole, 256 * MIB).unwrap();
-        let changed: Vec<usize> = growth
-            .sector0(&sector0)
-            .iter()
-            .zip(&sector0)
-            .enumerate()
-            .filter(|(_, (a, b))| a != b)
-            .map(|(i, _)| i)
-            .collect();
-        assert!(changed.iter().all(|at| (467..478).contains(at)), "{changed:?}");
+        let (manifest, mut table) = image(false);
+        table.fit(256 * MIB / SECTOR_BYTES).unwrap();
+        let growth = Growth::plan(&manifest, &table, PartSize::Whole).unwrap();
+        let grown = growth.table(&table);
+        assert_eq!(grown.entry(1), table.entry(1));
+        let root = Entry { sectors: 240 * MIB / SECTOR_BYTES, ..table.entry(2).unwrap() };
+        assert_eq!(grown.entry(2), Some(root));
         let shown = growth.partitions(&manifest);
         assert_eq!(shown[0], KernelPartition { number: 1, start: MIB, bytes: 15 * MIB });
         assert_eq!(shown[1], KernelPartition { number: 2, start: 16 * MIB, bytes: 240 * MIB });

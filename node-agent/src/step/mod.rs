@@ -1,8 +1,8 @@
 //! The work of one state of a deployment: what the agent does when it is told to.
 //!
 //! One file a pair of states. Every step may be the first that a fresh agent is asked for and may be
-//! repeated; none knows the order of the states. While any of them works, sector 0 of the card is
-//! invalid: only the end of `user_conf` makes the card bootable.
+//! repeated; none knows the order of the states. While any of them works, the card has no partition
+//! table: only the end of `user_conf` makes the card bootable.
 
 pub mod cause;
 mod commit;
@@ -25,7 +25,7 @@ use crate::cancel::Cancel;
 use crate::card::activity::CardActivity;
 use crate::card::device::{Device, Sharing};
 use crate::card::partition::while_busy;
-use crate::card::{Card as _, sector};
+use crate::card::sector;
 use crate::image::Scene;
 use crate::image::fetch::Head;
 use crate::os::family;
@@ -86,19 +86,23 @@ struct Step<'a> {
 /// # Errors
 /// [`StepError`]; what was being written is finished then, and tools are dead.
 pub fn perform(slot: &mut Option<Session>, task: Task<'_>) -> Result<String, StepError> {
+    let result = begin(slot, task);
+    match (&result, slot) {
+        // Tools and file systems have words of their own for a card that was taken out.
+        (Err(StepError::Failed(_)), Some(session)) => session.is_on_card(&task.node.card).and(result),
+        _ => result,
+    }
+}
+
+fn begin(slot: &mut Option<Session>, task: Task<'_>) -> Result<String, StepError> {
     let state = task.work.state;
     let open = |sharing| while_busy(task.cancel, || Device::open(&task.node.card, sharing));
     // Whatever the state: nobody uses the card when a step begins, least of all the system that runs.
     let mut card = open(Sharing::Exclusive)?;
     let head = Head::new(&task.node.head, task.node.patience, task.cancel);
-    let session = Session::resume(slot, task.ticket, task.work, &head)?;
-    let image_bytes = session.manifest.image_bytes;
-    if card.bytes() < image_bytes {
-        let seen = format!("the image has {image_bytes} bytes, {} has {}", card.name(), card.bytes());
-        return Err(failed(CauseKind::CardTooSmall, seen));
-    }
+    let session = Session::resume(slot, task.ticket, task.work, &card, &head)?;
     family::find(&session.manifest.family)?;
-    let growth = Growth::plan(&session.manifest, &session.sector0, task.work.part_size, card.bytes())?;
+    let growth = Growth::plan(&session.manifest, &session.table, task.work.part_size)?;
     sector::invalidate(&card)?;
     if !matches!(state, State::EnvCopy | State::EnvCheck) {
         // Tools and mounts need the card's partitions for themselves.
@@ -136,15 +140,20 @@ impl Step<'_> {
         Scene {
             card: self.card,
             manifest: &self.session.manifest,
-            sector0: &self.session.sector0,
+            withheld: &self.session.withheld,
             cancel: self.task.cancel,
             advance,
         }
     }
 
-    /// Tells what the card moved since the step began: the progress of work whose end is not known.
+    /// What the card moved since the step began, in bytes: the progress of work that does not count itself.
+    fn moved(&self) -> u64 {
+        moved(self.card).saturating_sub(self.moved_before)
+    }
+
+    /// Tells that progress, to whose end nothing is known.
     fn advance(&self) {
-        (self.task.advance)(moved(self.card).saturating_sub(self.moved_before), 0);
+        (self.task.advance)(self.moved(), 0);
     }
 
     /// The ext4 root of the image, if it has one.

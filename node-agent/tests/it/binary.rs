@@ -12,7 +12,8 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-fn agent(root: &Path) -> Command {
+/// The program, with the identity tree at `root`.
+pub(crate) fn agent(root: &Path) -> Command {
     #[expect(clippy::disallowed_methods, reason = "the program under test is no program of the machine")]
     let mut command = Command::new(env!("CARGO_BIN_EXE_piseduce-agent"));
     command.arg("--root").arg(root).stdin(Stdio::null());

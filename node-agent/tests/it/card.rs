@@ -5,7 +5,7 @@ use crate::program;
 use piseduce_agent::cancel::Cancel;
 use piseduce_agent::card::device::{Device, Sharing};
 use piseduce_agent::card::partition;
-use piseduce_protocol::table::{SECTOR_BYTES, Table};
+use piseduce_protocol::table::{GPT_SIGNATURE, SECTOR_BYTES, Table};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -76,9 +76,14 @@ impl LoopCard {
         Table::read(sectors, read).unwrap()
     }
 
-    /// Whether the card could boot.
+    /// Whether the card could boot: by an MBR, a GPT, or the backup of one.
     pub(crate) fn boots(&self) -> bool {
-        self.read(510, 2) == [0x55, 0xaa]
+        let bytes = self.file.metadata().unwrap().len();
+        let has_header = |at| self.read(at, GPT_SIGNATURE.len()) == GPT_SIGNATURE;
+        bytes > SECTOR_BYTES
+            && (self.read(510, 2) == [0x55, 0xaa]
+                || has_header(SECTOR_BYTES)
+                || has_header(bytes - SECTOR_BYTES))
     }
 
     /// Lets the kernel forget the card's partitions, as a reboot would while sector 0 is invalid.

@@ -1,7 +1,7 @@
 //! A whole deployment on a loop device, and what is on the card then.
 
 use crate::card::LoopCard;
-use crate::image::{self, BOOT_START, Image, MIB, ROOT_BYTES, ROOT_START};
+use crate::image::{self, BOOT_START, Image, Label, MIB, ROOT_BYTES, ROOT_START};
 use crate::program;
 use crate::rig::{CARD_BYTES, Rig};
 use piseduce_agent::card::device::{Device, Sharing};
@@ -63,19 +63,28 @@ pub(crate) fn boot_file(card: &LoopCard, name: &str) -> String {
     program::run("mtype", &["-i", &fat, &format!("::{name}")])
 }
 
-/// Asserts everything that must be on a card after all steps, with a root partition of `root_bytes`.
+/// Asserts everything that must be on a card after all steps with the usual image, with a root partition
+/// of `root_bytes`.
 pub(crate) fn assert_deployed(card: &LoopCard, root_bytes: u64) {
+    assert_image_deployed(image::get(), card, root_bytes);
+}
+
+/// The same with another image.
+pub(crate) fn assert_image_deployed(image: &Image, card: &LoopCard, root_bytes: u64) {
     let table = card.table();
+    let verified = program::run("sfdisk", &["--verify".as_ref(), card.file().as_os_str()]);
+    assert!(verified.contains("No errors detected."), "{verified}");
     let entry = table.entry(2).unwrap();
     assert_eq!((entry.start * 512, entry.sectors * 512), (ROOT_START, root_bytes));
-    assert_eq!(table.disk_id(), image::DISK_ID);
+    assert_eq!(table.disk_id(), image.manifest.disk_id);
+    assert_eq!(table.part_uuid(2).as_deref(), Some(image.label.root_id()));
     let root = Root::of(card, root_bytes);
     root.assert_clean();
     assert!((root_bytes - MIB..=root_bytes).contains(&root.size()), "{} of {root_bytes}", root.size());
     assert_system(&root);
     assert_user(&root);
     let line = boot_file(card, "cmdline.txt");
-    assert_eq!(line, "console=tty1 root=PARTUUID=1234abcd-02 rootwait quiet\n");
+    assert_eq!(line, format!("console=tty1 root=PARTUUID={} rootwait quiet\n", image.label.root_id()));
     assert_eq!(boot_file(card, "meta-data"), "instance-id: piseduce-7-2\ndsmode: local\n");
     assert!(boot_file(card, "user-data").ends_with("users: []\n"));
     let partition = TempDir::new().unwrap();
@@ -152,7 +161,7 @@ fn a_root_of_an_exact_size_is_made_and_an_impossible_one_refused() {
 
 #[test]
 fn an_opaque_environment_is_written_and_boots_unchanged() {
-    let opaque = Image::cut(image::get().bytes.clone(), "opaque");
+    let opaque = Image::cut(Label::Mbr, image::get().bytes.clone(), "opaque");
     let rig = Rig::with(&opaque, LoopCard::dirty(CARD_BYTES, image::IMAGE_BYTES));
     rig.perform_all(&mut None, &State::AGENTS);
     opaque.assert_on(&rig.card.read(0, opaque.bytes.len()));
@@ -182,7 +191,10 @@ fn a_byte_that_changes_on_the_card_is_found_by_the_check() {
     for slot in [&mut session, &mut None] {
         let cause = rig.perform(slot, State::EnvCheck).unwrap_err();
         assert!(
-            cause.starts_with(&format!("hash_mismatch: chunk {index} at byte {byte} of /dev/loop")),
+            cause.starts_with(&format!(
+                "hash_mismatch: chunk {index}, bytes {byte} to {} of /dev/loop",
+                byte + MIB
+            )),
             "{cause}"
         );
     }
@@ -200,6 +212,7 @@ fn a_head_that_lies_once_is_asked_again_and_one_that_always_lies_is_named() {
     rig.card.write(index as u64 * MIB, &[0xee; 4096]);
     let cause = rig.perform(&mut None, State::EnvCopy).unwrap_err();
     assert!(cause.starts_with("hash_mismatch") && cause.contains("came wrong over the network"), "{cause}");
+    assert_eq!(rig.card.read(index as u64 * MIB, 4096), [0xee; 4096], "wrong bytes are never written");
 }
 
 #[test]

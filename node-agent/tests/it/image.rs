@@ -1,4 +1,4 @@
-//! An image as a vendor would make it: MBR, a FAT boot partition, an ext4 root with a small Debian in it.
+//! An image as a vendor would make it: MBR or GPT, a FAT boot partition, an ext4 root with a small Debian.
 //! Cut into chunks with a manifest; blocks that ext4 does not use are undefined.
 
 use crate::card::GARBAGE;
@@ -21,13 +21,52 @@ pub(crate) const ROOT_START: u64 = BOOT_START + BOOT_BYTES;
 pub(crate) const ROOT_BYTES: u64 = 64 * MIB;
 pub(crate) const IMAGE_BYTES: u64 = ROOT_START + ROOT_BYTES + MIB;
 pub(crate) const DISK_ID: u32 = 0x1234_abcd;
-pub(crate) const COMMAND_LINE: &str = "console=tty1 root=PARTUUID=1234abcd-02 rootwait resize \
-    init=/usr/lib/raspberrypi-sys-mods/firstboot quiet\n";
+
+/// Which partition table an image has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Label {
+    Mbr,
+    Gpt,
+}
+
+impl Label {
+    /// What Linux calls its root partition.
+    pub(crate) fn root_id(self) -> &'static str {
+        match self {
+            Label::Mbr => "1234abcd-02",
+            Label::Gpt => "01234567-89ab-cdef-0123-456789abcdef",
+        }
+    }
+
+    pub(crate) fn command_line(self) -> String {
+        format!(
+            "console=tty1 root=PARTUUID={} rootwait resize init=/usr/lib/raspberrypi-sys-mods/firstboot quiet\n",
+            self.root_id()
+        )
+    }
+
+    /// The table as sfdisk takes it.
+    fn script(self) -> String {
+        let [boot, root] = [(BOOT_START, BOOT_BYTES), (ROOT_START, ROOT_BYTES)]
+            .map(|(start, bytes)| format!("start={}, size={}", start / 512, bytes / 512));
+        match self {
+            Label::Mbr => {
+                format!("label: dos\nlabel-id: {DISK_ID:#x}\n{boot}, type=c\n{root}, type=83\n")
+            }
+            Label::Gpt => format!(
+                "label: gpt\n{boot}, type=EBD0A0A2-B9E5-4433-87C0-68B6B72699C7, name=bootfs\n\
+                 {root}, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4, name=rootfs, uuid={}\n",
+                self.root_id()
+            ),
+        }
+    }
+}
 
 const CHUNK: usize = CHUNK_BYTES as usize;
 const BLOCK: usize = 4096;
 
 pub(crate) struct Image {
+    pub(crate) label: Label,
     pub(crate) bytes: Vec<u8>,
     pub(crate) manifest: Manifest,
     /// The manifest as it is served.
@@ -37,21 +76,27 @@ pub(crate) struct Image {
     frames: HashMap<Hash, Vec<u8>>,
 }
 
-/// The image, made once for all tests.
+/// The image with an MBR, made once for all tests.
 pub(crate) fn get() -> &'static Image {
     static IMAGE: OnceLock<Image> = OnceLock::new();
-    IMAGE.get_or_init(|| Image::cut(build(), "debian"))
+    IMAGE.get_or_init(|| Image::cut(Label::Mbr, build(Label::Mbr), "debian"))
+}
+
+/// The same with a GPT.
+pub(crate) fn with_gpt() -> &'static Image {
+    static IMAGE: OnceLock<Image> = OnceLock::new();
+    IMAGE.get_or_init(|| Image::cut(Label::Gpt, build(Label::Gpt), "debian"))
 }
 
 impl Image {
     /// Cuts `bytes` into chunks.
-    pub(crate) fn cut(bytes: Vec<u8>, family: &str) -> Self {
+    pub(crate) fn cut(label: Label, bytes: Vec<u8>, family: &str) -> Self {
         let partition =
             |number, start, bytes, file_system| Partition { number, start, bytes, file_system, label: None };
         let mut manifest = Manifest {
             image_bytes: bytes.len() as u64,
             whole: Hash([0; 32]),
-            disk_id: DISK_ID,
+            disk_id: if label == Label::Mbr { DISK_ID } else { 0 },
             partitions: vec![
                 partition(1, BOOT_START, BOOT_BYTES, FileSystem::Fat),
                 partition(2, ROOT_START, ROOT_BYTES, FileSystem::Ext4),
@@ -64,7 +109,7 @@ impl Image {
             packs: vec![Hash([1; 32])],
             chunks: vec![],
         };
-        let free = free_blocks(&bytes);
+        let free = free_blocks(label, &bytes);
         let mut frames = HashMap::new();
         for (index, raw) in bytes.chunks(CHUNK).enumerate() {
             let mut raw = raw.to_vec();
@@ -86,7 +131,47 @@ impl Image {
             frames.insert(hash, frame);
         }
         let encoded = manifest.encode();
-        Image { bytes, name: Hash::of(&encoded), manifest, encoded, frames }
+        Image { label, bytes, name: Hash::of(&encoded), manifest, encoded, frames }
+    }
+
+    /// An opaque image of `bytes` bytes that do not compress, of which few differ; it is never whole in memory.
+    pub(crate) fn of_noise(bytes: u64) -> Self {
+        const DIFFERENT: u64 = 16;
+        let mut sector0 = [0; 512];
+        sector0[446 + 4] = 0x83;
+        sector0[446 + 8..446 + 12].copy_from_slice(&2048u32.to_le_bytes());
+        sector0[446 + 12..446 + 16].copy_from_slice(&((bytes / 512 - 2048) as u32).to_le_bytes());
+        sector0[510..].copy_from_slice(&[0x55, 0xaa]);
+        let mut frames = HashMap::new();
+        let mut chunks = Vec::new();
+        for seed in 0..=DIFFERENT {
+            let mut raw = vec![0; CHUNK];
+            blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut raw);
+            if seed == 0 {
+                raw[..512].copy_from_slice(&sector0);
+            }
+            let (hash, frame) = (Hash::of(&raw), zstd::bulk::compress(&raw, 1).unwrap());
+            let stored = u32::try_from(frame.len()).unwrap();
+            chunks.push(Chunk { kind: ChunkKind::Data, hash, pack: 0, offset: 0, stored, mask: None });
+            frames.insert(hash, frame);
+        }
+        let count = bytes / u64::from(CHUNK_BYTES);
+        let chunk = |index: u64| match index {
+            0 => chunks[0].clone(),
+            _ => chunks[(1 + index % DIFFERENT) as usize].clone(),
+        };
+        let manifest = Manifest {
+            image_bytes: bytes,
+            disk_id: 0,
+            partitions: vec![],
+            boot: None,
+            root: None,
+            family: "opaque".into(),
+            chunks: (0..count).map(chunk).collect(),
+            ..get().manifest.clone()
+        };
+        let encoded = manifest.encode();
+        Image { label: Label::Mbr, bytes: vec![], name: Hash::of(&encoded), manifest, encoded, frames }
     }
 
     /// Lets `head` serve the manifest and all chunks.
@@ -138,10 +223,11 @@ fn mask(blocks: usize, is_free: &dyn Fn(usize) -> bool) -> Vec<u8> {
     mask
 }
 
-/// Which blocks of the image hold nothing: those that ext4 says are free, and those behind the root.
-fn free_blocks(bytes: &[u8]) -> Vec<bool> {
+/// Which blocks of the image hold nothing: those that ext4 says are free, and those behind the root unless
+/// the backup of a table is there.
+fn free_blocks(label: Label, bytes: &[u8]) -> Vec<bool> {
     let mut free = vec![false; bytes.len().div_ceil(BLOCK)];
-    free[(ROOT_START + ROOT_BYTES) as usize / BLOCK..].fill(true);
+    free[(ROOT_START + ROOT_BYTES) as usize / BLOCK..].fill(label == Label::Mbr);
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("root");
     fs::write(&file, &bytes[ROOT_START as usize..(ROOT_START + ROOT_BYTES) as usize]).unwrap();
@@ -160,27 +246,20 @@ fn free_blocks(bytes: &[u8]) -> Vec<bool> {
 }
 
 /// Makes the image's bytes.
-fn build() -> Vec<u8> {
+fn build(label: Label) -> Vec<u8> {
     let directory = TempDir::new().unwrap();
     let at = |name: &str| directory.path().join(name);
     fs::create_dir(at("tree")).unwrap();
     plant(&at("tree"));
     let file = fs::File::create(at("image")).unwrap();
     file.set_len(IMAGE_BYTES).unwrap();
-    let table = format!(
-        "label: dos\nlabel-id: {DISK_ID:#x}\nstart={}, size={}, type=c\nstart={}, size={}, type=83\n",
-        BOOT_START / 512,
-        BOOT_BYTES / 512,
-        ROOT_START / 512,
-        ROOT_BYTES / 512
-    );
-    program::feed("sfdisk", &["--quiet".as_ref(), at("image").as_os_str()], &table);
+    program::feed("sfdisk", &["--quiet".as_ref(), at("image").as_os_str()], &label.script());
     let (image, tree) = (at("image").display().to_string(), at("tree").display().to_string());
     let kib = (BOOT_BYTES / 1024).to_string();
     let offset = (BOOT_START / 512).to_string();
     program::run("mkfs.fat", &["-F", "32", "-s", "1", "-n", "bootfs", "--offset", &offset, &image, &kib]);
     let fat = format!("{image}@@{BOOT_START}");
-    for (name, content) in boot_files() {
+    for (name, content) in boot_files(label) {
         fs::write(at(name), content).unwrap();
         program::run("mcopy", &["-i", &fat, at(name).to_str().unwrap(), &format!("::{name}")]);
     }
@@ -192,12 +271,12 @@ fn build() -> Vec<u8> {
     fs::read(at("image")).unwrap()
 }
 
-fn boot_files() -> Vec<(&'static str, Vec<u8>)> {
+fn boot_files(label: Label) -> Vec<(&'static str, Vec<u8>)> {
     let mut firmware = vec![0; 5_000_000];
     blake3::Hasher::new().finalize_xof().fill(&mut firmware);
     vec![
         ("config.txt", b"arm_64bit=1\n".to_vec()),
-        ("cmdline.txt", COMMAND_LINE.into()),
+        ("cmdline.txt", label.command_line().into()),
         ("kernel8.img", firmware),
         ("user-data", b"#cloud-config\nchpasswd:\n  expire: true\n".to_vec()),
         ("meta-data", b"instance-id: rpios-image\n".to_vec()),

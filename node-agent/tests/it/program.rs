@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// Programs and the Debian package of each.
-const PACKAGES: [(&str, &str); 14] = [
+const PACKAGES: [(&str, &str); 15] = [
     ("sfdisk", "fdisk"),
+    ("sgdisk", "gdisk"),
     ("mkfs.fat", "dosfstools"),
     ("fsck.fat", "dosfstools"),
     ("mcopy", "mtools"),

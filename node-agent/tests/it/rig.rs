@@ -68,6 +68,16 @@ impl<C> Rig<C> {
 
     /// Does the work of `state` in the session `slot`; a failure is its cause as text.
     pub(crate) fn perform(&self, slot: &mut Option<Session>, state: State) -> Result<String, String> {
+        self.perform_watched(slot, state, &|_, _| {})
+    }
+
+    /// The same with an ear for progress: bytes done and in total, which is 0 while it is unknown.
+    pub(crate) fn perform_watched(
+        &self,
+        slot: &mut Option<Session>,
+        state: State,
+        watch: &(dyn Fn(u64, u64) + Sync),
+    ) -> Result<String, String> {
         let work = Work { state, ..self.work.clone() };
         let task = Task {
             node: &self.node,
@@ -75,7 +85,10 @@ impl<C> Rig<C> {
             work: &work,
             unix_ms: UNIX_MS,
             cancel: &Cancel::new(),
-            advance: &|done, total| assert!(total == 0 || done <= total, "{done} of {total}"),
+            advance: &|done, total| {
+                assert!(total == 0 || done <= total, "{done} of {total}");
+                watch(done, total);
+            },
         };
         step::perform(slot, task).map_err(|error| match error {
             StepError::Cancelled => "stopped".into(),
