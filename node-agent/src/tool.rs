@@ -23,18 +23,33 @@ const OUTPUT_BYTES_MAX: usize = 16 * 1024;
 const TICK_MS: i64 = 500;
 
 /// A program and the Debian package that has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Tool {
     /// The program's name.
     pub program: &'static str,
     /// The package to install when it is missing.
     pub package: &'static str,
+    /// Reads how far it is, from 0 to 1, from a line of its output that says only that.
+    pub progress: fn(&str) -> Option<f64>,
 }
 
 /// Checks and repairs ext2, ext3 and ext4.
-pub const E2FSCK: Tool = Tool { program: "e2fsck", package: "e2fsprogs" };
+pub const E2FSCK: Tool = Tool { program: "e2fsck", package: "e2fsprogs", progress: e2fsck_progress };
 /// Grows ext2, ext3 and ext4.
-pub const RESIZE2FS: Tool = Tool { program: "resize2fs", package: "e2fsprogs" };
+pub const RESIZE2FS: Tool = Tool { program: "resize2fs", package: "e2fsprogs", progress: |_| None };
+
+/// Where each pass of e2fsck begins in the whole of its work; as its own progress bar has it.
+const E2FSCK_PASSES: [f64; 6] = [0.0, 0.7, 0.9, 0.92, 0.95, 1.0];
+
+/// What `e2fsck -C 1` says between its messages: pass, how far in it, its length, device.
+fn e2fsck_progress(line: &str) -> Option<f64> {
+    let mut words = line.split(' ');
+    let mut number = || words.next()?.parse::<u32>().ok();
+    let (pass, done, total) = (number()?, number()?, number()?);
+    let (begin, end) = (E2FSCK_PASSES.get(pass.checked_sub(1)? as usize)?, E2FSCK_PASSES.get(pass as usize)?);
+    (words.next().is_some() && done <= total && total > 0)
+        .then(|| begin + (end - begin) * f64::from(done) / f64::from(total))
+}
 
 /// Why a tool did not come to its own end.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +92,7 @@ pub enum ToolError {
 pub struct Finished {
     /// Its exit code.
     pub code: i32,
-    /// The end of what it printed, on both channels, as it came.
+    /// The end of what it printed, on both channels, as it came, without its lines of progress.
     pub output: String,
 }
 
@@ -99,7 +114,8 @@ impl Tool {
         candidates.find(|path| path.is_file()).ok_or(missing)
     }
 
-    /// Runs the program with `arguments` to its end; calls `tick` about twice a second meanwhile.
+    /// Runs the program with `arguments` to its end; calls `tick` at least twice a second meanwhile, with how
+    /// far the program is, from 0 to 1, if it says so.
     ///
     /// # Errors
     /// Every [`ToolError`]. An exit code other than 0 is not one: its meaning differs by program.
@@ -107,17 +123,18 @@ impl Tool {
         self,
         arguments: &[A],
         cancel: &Cancel,
-        tick: &mut dyn FnMut(),
+        tick: &mut dyn FnMut(Option<f64>),
     ) -> Result<Finished, ToolError> {
         let path = self.locate()?;
         let failed = |source| ToolError::Run { program: self.program, source };
-        let (mut running, output) = Running::start(&path, arguments).map_err(failed)?;
-        let output = running.follow(output, cancel, tick).map_err(failed)?;
+        let (mut running, pipe) = Running::start(&path, arguments).map_err(failed)?;
+        let mut output = Output { tool: self, kept: vec![], line: vec![], done: None };
+        running.follow(pipe, &mut output, cancel, tick).map_err(failed)?;
         let status = running.child.wait().map_err(failed)?;
         tracing::debug!(tool = self.program, %status, "tool ended");
         match (status.code(), status.signal()) {
             _ if cancel.is_cancelled() => Err(ToolError::Cancelled { program: self.program }),
-            (Some(code), _) => Ok(Finished { code, output: String::from_utf8_lossy(&output).into_owned() }),
+            (Some(code), _) => Ok(Finished { code, output: output.into_text() }),
             (None, signal) => {
                 Err(ToolError::Killed { program: self.program, signal: signal.unwrap_or_default() })
             }
@@ -151,18 +168,18 @@ impl Running {
     /// Collects output until the child ends or the work is stopped; then the child is killed.
     fn follow(
         &mut self,
-        mut output: PipeReader,
+        mut pipe: PipeReader,
+        output: &mut Output,
         cancel: &Cancel,
-        tick: &mut dyn FnMut(),
-    ) -> io::Result<Vec<u8>> {
-        let mut kept = Vec::new();
+        tick: &mut dyn FnMut(Option<f64>),
+    ) -> io::Result<()> {
         let pause = Timespec { tv_sec: 0, tv_nsec: TICK_MS * 1_000_000 };
         let mut open = true;
         loop {
             let mut watched = vec![
                 PollFd::new(&self.process, PollFlags::IN),
                 PollFd::new(cancel, PollFlags::IN),
-                PollFd::new(&output, PollFlags::IN),
+                PollFd::new(&pipe, PollFlags::IN),
             ];
             watched.truncate(if open { 3 } else { 2 });
             match poll(&mut watched, Some(&pause)) {
@@ -172,15 +189,15 @@ impl Running {
             let ready: Vec<bool> = watched.iter().map(|fd| !fd.revents().is_empty()).collect();
             if cancel.is_cancelled() {
                 self.kill();
-                return Ok(kept);
+                return Ok(());
             }
             if ready.get(2) == Some(&true) {
-                open = read_some(&mut output, &mut kept)? > 0;
+                open = output.read_some(&mut pipe)? > 0;
             } else if ready[0] {
                 // Nothing is left in the pipe; a grandchild that keeps it open is not waited for.
-                return Ok(kept);
+                return Ok(());
             }
-            tick();
+            tick(output.done);
         }
     }
 
@@ -199,15 +216,43 @@ impl Drop for Running {
     }
 }
 
-/// Reads what is there and keeps the end of it. Returns the number of bytes, 0 at the end.
-fn read_some(output: &mut PipeReader, kept: &mut Vec<u8>) -> io::Result<usize> {
-    let mut buffer = [0; 4096];
-    let count = output.read(&mut buffer)?;
-    kept.extend_from_slice(&buffer[..count]);
-    if kept.len() > OUTPUT_BYTES_MAX {
-        kept.drain(..kept.len() - OUTPUT_BYTES_MAX);
+/// What a tool printed so far.
+struct Output {
+    tool: Tool,
+    kept: Vec<u8>,
+    /// The line that has no end yet.
+    line: Vec<u8>,
+    /// How far the tool says it is.
+    done: Option<f64>,
+}
+
+impl Output {
+    /// Reads what is there. Returns the number of bytes, 0 at the end.
+    fn read_some(&mut self, pipe: &mut PipeReader) -> io::Result<usize> {
+        let mut buffer = [0; 4096];
+        let count = pipe.read(&mut buffer)?;
+        for part in buffer[..count].split_inclusive(|byte| *byte == b'\n') {
+            self.line.extend_from_slice(part);
+            if part.ends_with(b"\n") || self.line.len() > OUTPUT_BYTES_MAX {
+                self.end_line();
+            }
+        }
+        Ok(count)
     }
-    Ok(count)
+
+    fn end_line(&mut self) {
+        match str::from_utf8(&self.line).ok().and_then(|line| (self.tool.progress)(line.trim_end())) {
+            Some(done) => self.done = Some(done),
+            None => self.kept.extend_from_slice(&self.line),
+        }
+        self.line.clear();
+        self.kept.drain(..self.kept.len().saturating_sub(OUTPUT_BYTES_MAX));
+    }
+
+    fn into_text(mut self) -> String {
+        self.end_line();
+        String::from_utf8_lossy(&self.kept).into_owned()
+    }
 }
 
 #[cfg(test)]
@@ -216,10 +261,10 @@ mod tests {
     use crate::clock;
     use std::time::Duration;
 
-    const SHELL: Tool = Tool { program: "sh", package: "dash" };
+    const SHELL: Tool = Tool { program: "sh", package: "dash", progress: e2fsck_progress };
 
     fn shell(script: &str, cancel: &Cancel) -> Result<Finished, ToolError> {
-        SHELL.run(&["-c", script], cancel, &mut || {})
+        SHELL.run(&["-c", script], cancel, &mut |_| {})
     }
 
     #[test]
@@ -240,12 +285,27 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_progress_are_told_and_not_kept() {
+        let script =
+            "printf 'one\\n1 1 2 /dev/x\\ntwo\\n2 5'; sleep 0.2; printf ' 10 /dev/x\\n3 apples\\nend'";
+        let mut told = Vec::new();
+        let finished = SHELL.run(&["-c", script], &Cancel::new(), &mut |done| told.extend(done)).unwrap();
+        assert_eq!(finished.output, "one\ntwo\n3 apples\nend");
+        told.dedup();
+        assert!((told[0] - 0.35).abs() < 1e-9 && (told[1] - 0.8).abs() < 1e-9, "{told:?}");
+        assert_eq!(told.len(), 2);
+        for other in ["", "6 1 2 x", "0 1 2 x", "1 3 2 x", "1 1 2", "1 0 0 x", "1 x 2 x"] {
+            assert_eq!(e2fsck_progress(other), None, "{other}");
+        }
+    }
+
+    #[test]
     fn a_stopped_tool_is_killed_with_its_children_and_reaped() {
         let cancel = Cancel::new();
         let start = clock::now();
         let mut ticks = 0;
         let canceller = cancel.clone();
-        let mut tick = || {
+        let mut tick = |_| {
             ticks += 1;
             canceller.cancel();
         };
@@ -259,7 +319,7 @@ mod tests {
     fn a_foreign_kill_and_a_missing_program_are_named() {
         let error = shell("kill -9 $$", &Cancel::new()).unwrap_err();
         assert_eq!(error.to_string(), "sh was killed by signal 9");
-        let missing = Tool { program: "no-such-tool", package: "nothing" };
+        let missing = Tool { program: "no-such-tool", package: "nothing", progress: |_| None };
         assert!(missing.locate().unwrap_err().to_string().contains("install the package nothing"));
     }
 

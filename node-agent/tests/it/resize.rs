@@ -5,11 +5,12 @@
 
 use crate::card::LoopCard;
 use crate::deploy::assert_deployed;
-use crate::image::{self, ROOT_START};
+use crate::image::{self, ROOT_BYTES, ROOT_START};
 use crate::program;
 use crate::rig::{CARD_BYTES, Rig};
 use crate::wait;
 use piseduce_protocol::state::State;
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// Set in the child: the card and the head that it is to work with.
@@ -25,6 +26,23 @@ fn child_performs_wait_resizing() {
     loop {
         rig.perform_all(&mut None, &[State::WaitResizing]);
     }
+}
+
+#[test]
+fn the_grow_is_planned_with_both_sizes_and_shows_progress_with_an_end() {
+    let rig = Rig::with(image::get(), LoopCard::new(CARD_BYTES));
+    let mut session = None;
+    rig.perform_all(&mut session, &State::AGENTS[..5]);
+    let plan = rig.perform(&mut session, State::ResizePartition).unwrap();
+    let grown = CARD_BYTES - ROOT_START;
+    assert_eq!(plan, format!("the root file system has {ROOT_BYTES} bytes and grows into {grown}"));
+    let seen = Mutex::new(Vec::new());
+    let watch = |done, total| seen.lock().unwrap().push((done, total));
+    let done = rig.perform_watched(&mut session, State::WaitResizing, &watch).unwrap();
+    assert_eq!(done, format!("the root file system grew from {ROOT_BYTES} to {grown} bytes"));
+    let seen = seen.into_inner().unwrap();
+    assert!(seen.iter().any(|(_, total)| *total > 0), "{seen:?}");
+    assert!(seen.is_sorted_by_key(|(done, _)| *done), "{seen:?}");
 }
 
 #[test]
