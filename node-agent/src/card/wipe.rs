@@ -3,10 +3,10 @@
 //! The beginnings of the partitions go before the table that says where they are, so that a wipe which was cut
 //! off can be repeated by somebody who knows nothing.
 
-use super::{Buffer, Card, CardError, SECTOR_BYTES, sector};
+use super::{Buffer, Card, CardError, sector};
 use crate::cancel::{Cancel, Cancelled};
 use piseduce_protocol::command::Wipe;
-use piseduce_protocol::table::{SECTOR_BYTES as TABLE_SECTOR_BYTES, Table};
+use piseduce_protocol::table::{self, ReadError, Table};
 use std::ops::Range;
 
 /// How much of the card and of each partition is its header: signatures, superblocks and directories of all
@@ -77,14 +77,22 @@ pub fn wipe(
 /// The ranges that are wiped always: the beginnings of the partitions, then those of both ends of the card.
 fn headers(card: &dyn Card) -> Result<Vec<Range<u64>>, CardError> {
     let bytes = card.bytes();
-    let mut sector0 = Buffer::new(SECTOR_BYTES);
-    card.read_at(&mut sector0, 0)?;
-    let sector0: &[u8; SECTOR_BYTES] = sector0[..].try_into().expect("a buffer of that length");
+    let read = |at, into: &mut [u8]| {
+        let mut buffer = Buffer::new(into.len());
+        card.read_at(&mut buffer, at)?;
+        into.copy_from_slice(&buffer);
+        Ok::<_, CardError>(())
+    };
     let mut headers = Vec::new();
-    if let Ok(table) = Table::parse(sector0) {
-        let starts = table.entries().map(|entry| u64::from(entry.start) * TABLE_SECTOR_BYTES);
-        // An old table may speak of a larger card.
-        headers.extend(starts.filter(|start| *start < bytes).map(|start| start..start + HEADER_BYTES));
+    match Table::read(bytes / table::SECTOR_BYTES, read) {
+        Ok(table) => {
+            let starts = table.entries().into_iter().map(|entry| entry.start * table::SECTOR_BYTES);
+            // An old table may speak of a larger card.
+            headers.extend(starts.filter(|start| *start < bytes).map(|start| start..start + HEADER_BYTES));
+        }
+        Err(ReadError::Disk(error)) => return Err(error),
+        // What has no table that can be read has no partitions that others could find.
+        Err(ReadError::Table(_)) => {}
     }
     headers.extend([0..HEADER_BYTES, bytes.saturating_sub(HEADER_BYTES)..bytes]);
     Ok(headers.into_iter().map(|range| range.start..range.end.min(bytes)).collect())
@@ -135,7 +143,7 @@ fn check(card: &dyn Card, headers: &[Range<u64>]) -> Result<(), WipeError> {
 mod tests {
     use super::*;
     use crate::card::memory::MemoryCard;
-    use std::io::ErrorKind;
+    use rustix::io::Errno;
 
     const CARD_BYTES: usize = 8 << 20;
     const SECOND: usize = 5 << 20;
@@ -220,7 +228,7 @@ mod tests {
         };
         for number in 0..requests {
             let card = used();
-            card.fail(number, ErrorKind::InvalidData);
+            card.fail(number, Errno::IO);
             assert!(matches!(run(&card, Wipe::Zero), Err(WipeError::Card(_))), "request {number}");
         }
         let card = used();
