@@ -3,12 +3,15 @@
 //! found and what is allowed.
 
 use crate::machine::Policy;
+use crate::store::Retention;
 use piseduce_protocol::command::Wipe;
 use piseduce_protocol::topic::Site;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::{Table, Value};
+
+const DAY_S: u64 = 24 * 3600;
 
 /// Checked settings.
 #[derive(Clone, Debug)]
@@ -31,6 +34,8 @@ pub struct Config {
     pub hold: Duration,
     /// What the library of images leaves free on its file system, in bytes.
     pub free_bytes: u64,
+    /// How long what is over is remembered.
+    pub retention: Retention,
 }
 
 /// Where to listen, and how others reach it.
@@ -118,6 +123,7 @@ impl Config {
             trust_unsynchronised: top.section("clock")?.clock()?,
             hold: Duration::ZERO,
             free_bytes: 0,
+            retention: top.section("retention")?.retention()?,
         };
         let mut config = top.section("limits")?.limits(config)?;
         (config.policy.wipe, config.policy.wipe_later) = top.section("release")?.release()?;
@@ -285,12 +291,29 @@ impl<'a> Section<'a> {
         Ok(Config { policy, hold, free_bytes: free_mb << 20, ..config })
     }
 
+    fn retention(mut self) -> Result<Retention, ConfigError> {
+        let defaults = Retention::default();
+        let mut days = |key: &str, default: Duration| {
+            let found = self.number(key, default.as_secs() / DAY_S, 1..=36_500);
+            found.map(|days| Duration::from_secs(days * DAY_S))
+        };
+        let retention = Retention {
+            journal: days("journal_days", defaults.journal)?,
+            output: days("output_days", defaults.output)?,
+        };
+        self.finish()?;
+        Ok(retention)
+    }
+
     /// Nothing may be left: a key that nobody takes is a typing error.
     fn finish(self) -> Result<(), ConfigError> {
         let known = match self.name {
-            "" => "site, data_directory, [nodes], [people], [broker], [limits], [release], [clock]",
+            "" => {
+                "site, data_directory, [nodes], [people], [broker], [limits], [release], [clock], [retention]"
+            }
             "release" => "wipe, wipe_when",
             "clock" => "trust_unsynchronised",
+            "retention" => "journal_days, output_days",
             "limits" => {
                 "restart_budget, restart_after_s, blocked_max_s, env_boot_restart_after_s, \
                  env_boot_blocked_max_s, hold_s, boots_in_flight, boot_spacing_ms, free_space_mb"
@@ -358,6 +381,11 @@ mod tests {
                 ["release.wipe", "\"shred\"", "\"headers\" or \"discard\""],
             ),
             (with("[release]\nwipe_when = \"never\""), ["release.wipe_when", "\"never\"", "\"next_use\""]),
+            (with("[retention]\njournal_days = 0"), ["retention.journal_days", "is 0", "from 1 to 36500"]),
+            (
+                with("[retention]\njournal = 1"),
+                ["retention.journal is", "not a setting", "journal_days, output_days"],
+            ),
             (with("[limit]\nhold_s = 1"), ["limit is", "not a setting", "[limits]"]),
         ];
         for (text, expected) in cases {

@@ -5,6 +5,7 @@ pub mod app;
 pub mod bus;
 pub mod client;
 pub mod clock;
+pub mod clock_trust;
 pub mod config;
 pub mod credentials;
 pub mod data_directory;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The coordinator's rooms, ground floor first.
 const COORDINATOR: [&[&str]; 9] = [
-    &["clock", "print", "signal"],
+    &["clock", "clock_trust", "print", "signal"],
     &["api", "domain"],
     &["machine", "permission", "credentials"],
     &["bus", "image", "netboot", "power", "store"],

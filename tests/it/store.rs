@@ -6,10 +6,14 @@ use piseduce_coordinator::domain::deployment::Deployment;
 use piseduce_coordinator::domain::node::NodeAttributes;
 use piseduce_coordinator::domain::switch::{Driver, SwitchAttributes};
 use piseduce_coordinator::domain::user::{Role, Token, User};
+use piseduce_coordinator::image::{Library, Limits};
 use piseduce_coordinator::machine::event::{Event, Powered, Request, Sign};
-use piseduce_coordinator::store::{Actor, Change, Conflict, Opened, Store, StoreError, Wanted};
+use piseduce_coordinator::runner::housekeeping;
+use piseduce_coordinator::store::{
+    Actor, Change, Conflict, Opened, Pruned, Retention, Store, StoreError, Wanted,
+};
 use piseduce_protocol::cause::{Cause, CauseKind};
-use piseduce_protocol::id::Serial;
+use piseduce_protocol::id::{DeploymentId, Run, Serial};
 use std::time::Duration;
 
 const NOW: UnixMs = UnixMs(1_795_000_000_000);
@@ -216,4 +220,105 @@ async fn users_are_known_by_their_tokens_and_epochs_only_grow() {
     assert!(matches!(taken, Err(StoreError::Conflict(Conflict::Taken { .. }))));
     assert_eq!(shelf.store.begin_epoch().await.unwrap(), 1);
     assert_eq!(shelf.store.begin_epoch().await.unwrap(), 2);
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+impl Shelf {
+    /// A deployment of ann's on `node` that has printed something, and is over when `ends` says so.
+    async fn deployed(&self, node: &str, ends: bool) -> DeploymentId {
+        let opened = self.reserve("ann", &[node]).await.unwrap();
+        let id = opened.deployments[0].deployment.id;
+        self.store.keep_output(id, Run(1), 0, b"done".into(), NOW).await.unwrap();
+        if ends {
+            let mut bench = Bench::open();
+            bench.event(&Event::Asked(Request::Cancel));
+            self.save(&opened, bench.live.deployment.clone()).await;
+        }
+        id
+    }
+
+    async fn prune(&self, days: u32) -> Pruned {
+        self.store.prune(Retention::default(), NOW + DAY * days).await.unwrap()
+    }
+
+    fn count(&self, table: &str) -> String {
+        let file = self.directory.path().join("store.sqlite");
+        let query = format!("SELECT count(*) FROM {table}");
+        piseduce_tests::process::run("sqlite3", &[&file.to_string_lossy(), &query]).unwrap().trim().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn what_is_over_for_long_is_forgotten_and_nothing_that_lives() {
+    let shelf = Shelf::with_nodes(2).await;
+    let live = shelf.deployed("pi-2", false).await;
+    for _ in 0..50 {
+        shelf.deployed("pi-1", true).await;
+    }
+    assert_eq!(shelf.prune(89).await, Pruned::default());
+    assert_eq!(shelf.prune(91).await, Pruned { outputs: 50, ..Pruned::default() });
+    assert_eq!(shelf.prune(364).await, Pruned::default());
+    let pruned = shelf.prune(366).await;
+    assert_eq!((pruned.deployments, pruned.reservations), (50, 50));
+    assert!(pruned.notes > 0, "users added and racks imported a year ago");
+    // What ann still holds is whole, however old.
+    assert_eq!(shelf.store.journal_of(live).await.unwrap().len(), 1);
+    assert!(shelf.store.output(live, Run(1)).await.unwrap().is_some());
+    assert_eq!(shelf.store.live_deployments().await.unwrap().len(), 1);
+    for table in ["deployments", "journal", "script_outputs", "holds", "reservations"] {
+        assert_eq!(shelf.count(table), "1", "{table}");
+    }
+    assert_eq!(shelf.prune(3660).await, Pruned::default());
+}
+
+#[tokio::test]
+async fn the_file_becomes_shorter_when_much_is_forgotten_and_keeps_room_for_what_comes() {
+    let shelf = Shelf::with_nodes(1).await;
+    let id = shelf.deployed("pi-1", true).await;
+    for run in 2..=300 {
+        shelf.store.keep_output(id, Run(run), 0, vec![7; 64 << 10], NOW).await.unwrap();
+    }
+    let pruned = shelf.prune(91).await;
+    assert_eq!(pruned.outputs, 300);
+    let file = shelf.directory.path().join("store.sqlite");
+    drop(shelf.store);
+    // Who closes the store last brings what stands in its log into the file, and removes the log.
+    let log = file.with_extension("sqlite-wal");
+    piseduce_tests::wait::wait_for("the store to close", 20.0, || log.exists(), |exists| !exists);
+    let sound = piseduce_tests::process::run("sqlite3", &[&file.to_string_lossy(), "PRAGMA quick_check"]);
+    assert_eq!(sound.unwrap().trim(), "ok");
+    let short = file.metadata().unwrap().len();
+    assert!(short < 8 << 20, "{short} bytes");
+    assert!(short >= 4 << 20, "{short} bytes: free pages are kept for what comes next");
+    assert!(pruned.pages > 3000, "{pruned:?}");
+}
+
+#[tokio::test]
+async fn the_house_is_kept_when_the_calendar_is_trusted_and_only_then() {
+    let shelf = Shelf::with_nodes(1).await;
+    let id = shelf.deployed("pi-1", true).await;
+    let library = std::sync::Arc::new(
+        Library::open(&shelf.directory.path().join("images"), Limits::default()).unwrap(),
+    );
+    let soon = Retention { journal: Duration::from_secs(1), output: Duration::from_secs(1) };
+    for trust in [false, true] {
+        let asked = std::cell::Cell::new(false);
+        let is_trusted = || {
+            asked.set(true);
+            Ok(trust)
+        };
+        let looked = async {
+            while !asked.get() {
+                tokio::task::yield_now().await;
+            }
+            // What the keeper asked of the store stands before this question.
+            while trust && shelf.store.deployment(id).await.unwrap().is_some() {}
+        };
+        tokio::select! {
+            () = housekeeping::keep(shelf.store.clone(), library.clone(), soon, is_trusted) => {}
+            () = looked => {}
+        }
+        assert_eq!(shelf.store.deployment(id).await.unwrap().is_none(), trust);
+    }
 }

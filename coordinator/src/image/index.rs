@@ -57,6 +57,23 @@ struct Pack {
     bytes: u64,
 }
 
+impl Pack {
+    /// Where it is, unless it is missing or lost its end.
+    fn find(&self, places: &Places) -> Result<PathBuf, LibraryError> {
+        let path = places.pack(self.name);
+        match path.metadata() {
+            Ok(file) if file.len() < self.bytes => {
+                Err(LibraryError::PackCutOff { path, found: file.len(), expected: self.bytes })
+            }
+            Ok(_) => Ok(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(LibraryError::PackMissing { pack: self.name, directory: places.packs() })
+            }
+            Err(error) => Err(LibraryError::io("examine", &path)(error)),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Location {
     pack: usize,
@@ -77,21 +94,16 @@ impl Index {
 
     fn look_up(&self, places: &Places, hash: Hash) -> Result<Option<StoredChunk>, LibraryError> {
         let Some(at) = self.chunks.get(&hash) else { return Ok(None) };
-        let pack = &self.packs[at.pack];
-        let path = places.pack(pack.name);
-        match path.metadata() {
-            Ok(file) if file.len() < pack.bytes => {
-                Err(LibraryError::PackCutOff { path, found: file.len(), expected: pack.bytes })
-            }
-            Ok(_) => {
-                let Location { offset, stored, bytes, .. } = *at;
-                Ok(Some(StoredChunk { pack: path, offset, stored, bytes }))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(LibraryError::PackMissing { pack: pack.name, directory: places.packs() })
-            }
-            Err(error) => Err(LibraryError::io("examine", &path)(error)),
-        }
+        let pack = self.packs[at.pack].find(places)?;
+        let Location { offset, stored, bytes, .. } = *at;
+        Ok(Some(StoredChunk { pack, offset, stored, bytes }))
+    }
+
+    /// The packs of `manifest`, each of which is there and has all that the manifest places in it.
+    pub(super) fn packs_of(manifest: &Manifest, places: &Places) -> Result<Vec<PathBuf>, LibraryError> {
+        let mut index = Index::default();
+        index.add(manifest);
+        index.packs.iter().map(|pack| pack.find(places)).collect()
     }
 
     /// Reads manifests that appeared; starts anew when one disappeared.

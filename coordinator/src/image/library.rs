@@ -8,6 +8,7 @@
 use super::error::LibraryError;
 use super::incoming::sync;
 use super::index::{Index, StoredChunk};
+use super::watch::FreeSpace;
 use piseduce_protocol::id::Hash;
 use piseduce_protocol::manifest::{IMAGE_BYTES_MAX, Manifest};
 use std::collections::VecDeque;
@@ -50,7 +51,7 @@ impl Library {
     /// # Errors
     /// When a directory or the lock file cannot be created.
     pub fn open(root: &Path, limits: Limits) -> Result<Self, LibraryError> {
-        let places = Places { root: root.to_owned() };
+        let places = Places::at(root);
         for directory in [root, &places.packs(), &places.manifests(), &places.incoming()] {
             DirBuilder::new()
                 .recursive(true)
@@ -104,6 +105,14 @@ impl Library {
         lock(&self.index).find(&self.places, hash)
     }
 
+    /// How much room there is for more images.
+    ///
+    /// # Errors
+    /// When it cannot be measured.
+    pub fn free_space(&self) -> Result<FreeSpace, LibraryError> {
+        FreeSpace::of(self.places.root(), self.limits.free_bytes)
+    }
+
     /// Forgets images that are no longer there.
     pub(super) fn forget_removed(&self) -> Result<(), LibraryError> {
         lock(&self.recent).clear();
@@ -123,6 +132,10 @@ pub(super) struct Places {
 }
 
 impl Places {
+    pub(super) fn at(root: &Path) -> Self {
+        Places { root: root.to_owned() }
+    }
+
     pub(super) fn root(&self) -> &Path {
         &self.root
     }

@@ -7,6 +7,7 @@
 mod architecture;
 mod decode;
 mod error;
+mod examine;
 mod ext4;
 mod family;
 mod fat;
@@ -25,10 +26,11 @@ mod volume;
 mod watch;
 
 pub use error::{ContentError, ImportError, LibraryError};
+pub use examine::ImageFiles;
 pub use import::Imported;
 pub use index::StoredChunk;
 pub use inspect::{Layout, inspect};
 pub use library::{Library, Limits};
 pub use raw::Raw;
 pub use sweep::{Sweep, Swept};
-pub use watch::{ImportProgress, Stage};
+pub use watch::{FreeSpace, ImportProgress, Stage};

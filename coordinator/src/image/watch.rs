@@ -58,13 +58,36 @@ impl<'a> Watch<'a> {
 
     /// Fails when writing `bytes` would leave less free than must stay.
     pub(super) fn room_for(&self, bytes: u64) -> Result<(), ImportError> {
-        let space = rustix::fs::statvfs(&self.directory)
-            .map_err(|error| LibraryError::io("measure the free space of", &self.directory)(error.into()))?;
-        // What is free for everybody, not what is kept back for root.
-        let free = space.f_bavail.saturating_mul(space.f_frsize);
-        if free.saturating_sub(bytes) < self.floor {
-            return Err(ImportError::Space { directory: self.directory.clone(), free, floor: self.floor });
+        let FreeSpace { free, floor } = FreeSpace::of(&self.directory, self.floor)?;
+        if free.saturating_sub(bytes) < floor {
+            return Err(ImportError::Space { directory: self.directory.clone(), free, floor });
         }
         Ok(())
+    }
+}
+
+/// How much room a file system has, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FreeSpace {
+    /// What is free for everybody, without what is kept back for root.
+    pub free: u64,
+    /// What must stay free.
+    pub floor: u64,
+}
+
+impl FreeSpace {
+    /// The room on the file system of `directory`, where `floor` bytes must stay free.
+    ///
+    /// # Errors
+    /// When it cannot be measured.
+    pub fn of(directory: &Path, floor: u64) -> Result<Self, LibraryError> {
+        let space = rustix::fs::statvfs(directory)
+            .map_err(|error| LibraryError::io("measure the free space of", directory)(error.into()))?;
+        Ok(FreeSpace { free: space.f_bavail.saturating_mul(space.f_frsize), floor })
+    }
+
+    /// Whether less is free than must be.
+    pub fn is_short(self) -> bool {
+        self.free < self.floor
     }
 }

@@ -8,6 +8,7 @@ mod calendar;
 mod perform;
 
 pub mod board;
+pub mod housekeeping;
 pub mod inbox;
 pub mod jobs;
 

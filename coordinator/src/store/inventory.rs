@@ -223,8 +223,7 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn switches(&self) -> Result<Vec<Switch>, StoreError> {
-        self.read(|connection| rows::all(connection, "SELECT * FROM switches ORDER BY name", [], switch))
-            .await
+        self.read(all_switches).await
     }
 
     /// Adds an environment.
@@ -275,11 +274,16 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn environments(&self) -> Result<Vec<Environment>, StoreError> {
-        self.read(|connection| {
-            rows::all(connection, "SELECT * FROM environments ORDER BY name", [], environment)
-        })
-        .await
+        self.read(all_environments).await
     }
+}
+
+pub(super) fn all_switches(connection: &Connection) -> Result<Vec<Switch>, StoreError> {
+    rows::all(connection, "SELECT * FROM switches ORDER BY name", [], switch)
+}
+
+pub(super) fn all_environments(connection: &Connection) -> Result<Vec<Environment>, StoreError> {
+    rows::all(connection, "SELECT * FROM environments ORDER BY name", [], environment)
 }
 
 fn environment(row: &Row<'_>) -> Result<Environment, StoreError> {

@@ -5,17 +5,21 @@
 //! [`rows`] for how a deployment becomes a row, [`journal`] for the record of every change.
 
 mod deployments;
+mod examine;
 mod inventory;
 mod journal;
 mod meta;
 mod people;
+mod retention;
 mod rows;
 mod schema;
 
 pub use deployments::{Change, Opened, Saved, StoredDeployment, Wanted};
+pub use examine::{Contents, Examination, Examined, SCHEMA_VERSION};
 pub use inventory::Imported;
 pub use journal::{Actor, Entry, JournalId};
 pub use meta::ClockStep;
+pub use retention::{Pruned, Retention};
 pub use schema::{Conflict, StoreError};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};

@@ -6,7 +6,8 @@ use super::{Store, meta, rows};
 use crate::clock::UnixMs;
 use crate::domain::user::{Role, Token, User};
 use piseduce_protocol::id::Hash;
-use rusqlite::Row;
+use rusqlite::{Connection, Row};
+use std::collections::HashSet;
 
 fn user(row: &Row<'_>) -> Result<User, StoreError> {
     let role: String = row.get("role")?;
@@ -79,15 +80,16 @@ impl Store {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn pinned_images(&self) -> Result<std::collections::HashSet<Hash>, StoreError> {
-        self.read(|connection| {
-            let manifest = |row: &Row<'_>| rows::hash(&row.get::<_, Vec<u8>>(0)?);
-            let environments = rows::all(connection, "SELECT manifest FROM environments", [], manifest)?;
-            let live = "SELECT * FROM deployments WHERE state <> 'ended' AND form IS NOT NULL";
-            let live = rows::all(connection, live, [], rows::deployment)?;
-            let forms = live.into_iter().filter_map(|deployment| deployment.form);
-            Ok(environments.into_iter().chain(forms.map(|form| form.manifest)).collect())
-        })
-        .await
+    pub async fn pinned_images(&self) -> Result<HashSet<Hash>, StoreError> {
+        self.read(pinned_images).await
     }
+}
+
+pub(super) fn pinned_images(connection: &Connection) -> Result<HashSet<Hash>, StoreError> {
+    let manifest = |row: &Row<'_>| rows::hash(&row.get::<_, Vec<u8>>(0)?);
+    let environments = rows::all(connection, "SELECT manifest FROM environments", [], manifest)?;
+    let live = "SELECT * FROM deployments WHERE state <> 'ended' AND form IS NOT NULL";
+    let live = rows::all(connection, live, [], rows::deployment)?;
+    let forms = live.into_iter().filter_map(|deployment| deployment.form);
+    Ok(environments.into_iter().chain(forms.map(|form| form.manifest)).collect())
 }

@@ -1,15 +1,18 @@
 //! The tables, how an older file becomes a newer one, and what can go wrong.
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a writer waits for another process (`piseduce user add` beside `piseduce serve`).
-const BUSY_MAX: Duration = Duration::from_secs(20);
+pub(super) const BUSY_MAX: Duration = Duration::from_secs(20);
+
+/// The write-ahead log is cut back to this length, in bytes, whenever all of it is in the store.
+const LOG_BYTES_KEPT: u32 = 4 << 20;
 
 /// One entry a version; an entry is never changed once released.
-const MIGRATIONS: [&str; 1] = [include_str!("schema_1.sql")];
+pub(super) const MIGRATIONS: [&str; 1] = [include_str!("schema_1.sql")];
 
 /// What goes wrong with the store.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +122,10 @@ pub(super) fn open(file: &Path) -> Result<Connection, StoreError> {
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(file, flags).map_err(at)?;
     connection.busy_timeout(BUSY_MAX).map_err(at)?;
+    // Takes effect in a new file only: what is forgotten makes it shorter, a few pages at a time.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(at)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(at)?;
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT).map_err(at)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(at)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(at)?;
     migrate(&mut connection, file)?;
@@ -127,16 +133,28 @@ pub(super) fn open(file: &Path) -> Result<Connection, StoreError> {
 }
 
 fn migrate(connection: &mut Connection, file: &Path) -> Result<(), StoreError> {
-    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let found: usize = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let known = MIGRATIONS.len();
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    bring_up_to_date(&transaction, file)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// The version of the schema in a file.
+pub(super) fn version(connection: &Connection) -> Result<usize, StoreError> {
+    Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
+}
+
+/// Applies the migrations that a store has not seen yet.
+pub(super) fn bring_up_to_date(connection: &Connection, file: &Path) -> Result<(), StoreError> {
+    let (found, known) = (version(connection)?, MIGRATIONS.len());
     if found > known {
         return Err(StoreError::Newer { file: file.into(), found, known });
     }
     for migration in &MIGRATIONS[found..] {
-        transaction.execute_batch(migration)?;
+        connection.execute_batch(migration)?;
     }
-    transaction.pragma_update(None, "user_version", known)?;
-    transaction.commit()?;
+    if found < known {
+        connection.pragma_update(None, "user_version", known)?;
+    }
     Ok(())
 }
