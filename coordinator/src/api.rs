@@ -258,11 +258,25 @@ pub struct ImportedView {
     pub unchanged: usize,
 }
 
+/// How the coordinator is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HealthView {
+    /// Its version.
+    pub version: String,
+    /// What tells this start of it from every other.
+    pub instance: String,
+    /// How long it has been running.
+    pub uptime_seconds: u64,
+    /// Whether it is connected to the broker.
+    pub broker_link: bool,
+}
+
 /// Who answers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CoordinatorView {
-    /// The coordinator's version.
-    pub version: String,
+    /// How it is.
+    #[serde(flatten)]
+    pub health: HealthView,
     /// Its site.
     pub site: String,
     /// The user whose token was shown.

@@ -3,14 +3,15 @@
 use crate::bus::gate::{Gate, GateSettings};
 use crate::bus::link::{Link, LinkSettings};
 use crate::bus::{Admission, COORDINATOR_CLIENT_ID, Doorkeeper, Identity, LiveBoots, Login, Refusal};
+use crate::clock_trust::is_trusted;
 use crate::config::Config;
 use crate::credentials::Credentials;
-use crate::data_directory::DataDirectory;
+use crate::data_directory::{ADDRESSES, Addresses, DataDirectory};
 use crate::domain::user::Role;
 use crate::http::{self, Inner, Shared};
-use crate::runner::{Board, Outside, Runner, jobs};
-use crate::signal;
+use crate::runner::{Board, Outside, Runner, housekeeping, jobs};
 use crate::store::Store;
+use crate::{service_manager, signal};
 use anyhow::Context as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -126,10 +127,14 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     });
 
     let people_at = config.people.advertised(people.local_addr()?);
-    let addresses = Addresses { people: people_at, nodes: head.parse()?, broker };
-    data.write_private("addresses.json", &serde_json::to_vec_pretty(&addresses)?)?;
+    let instance = instance()?;
+    let addresses = Addresses { people: people_at, nodes: head.parse()?, broker, instance: instance.clone() };
+    data.write_private(ADDRESSES, &serde_json::to_vec_pretty(&addresses)?)?;
     tracing::info!(people = %addresses.people, nodes = %addresses.nodes, %broker, epoch, "coordinator is up");
 
+    tokio::spawn(housekeeping::keep(store.clone(), library.clone(), config.retention, is_trusted));
+    let watched = handle.clone();
+    tokio::spawn(service_manager::keep_alive(async move || watched.are_you_alive().await.is_ok()));
     let shared = Shared::new(Inner {
         site: config.site,
         store,
@@ -140,11 +145,13 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         broker: broker.to_string(),
         head,
         hold: config.hold,
+        instance,
     });
     let (stop, stopped) = watch::channel(false);
     let mut running = tokio::spawn(runner.run(stopped.clone()));
     let mut people = serve_http(people, http::people(shared.clone()), stopped.clone());
     let mut nodes = serve_http(nodes, http::nodes(shared), stopped);
+    service_manager::ready();
     let ended: anyhow::Result<()> = tokio::select! {
         () = signal::stop() => Ok(()),
         result = &mut running => result.context("the runner panicked").and_then(|result| Ok(result?)),
@@ -153,6 +160,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         result = &mut nodes => Err(http_ended("nodes", result)),
     };
     tracing::info!("coordinator is ending");
+    service_manager::stopping();
     // A receiver that is gone has ended already.
     let _ = stop.send(true);
     if !running.is_finished() {
@@ -163,12 +171,11 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     ended
 }
 
-/// Where a running coordinator is reached; written to `addresses.json` in its directory.
-#[derive(serde::Serialize)]
-struct Addresses {
-    people: SocketAddr,
-    nodes: SocketAddr,
-    broker: SocketAddr,
+/// What tells this start of the coordinator from every other, for whoever finds its addresses.
+fn instance() -> anyhow::Result<String> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
+    Ok(format!("{:032x}", u128::from_be_bytes(random)))
 }
 
 type Serving = tokio::task::JoinHandle<std::io::Result<()>>;

@@ -4,10 +4,36 @@ use crate::image::{Library, LibraryError, Limits};
 use crate::store::{Store, StoreError};
 use piseduce_protocol::seal::SiteKey;
 use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+/// The file of the store in a coordinator's directory.
+pub const STORE: &str = "store.sqlite";
+/// The directory of the images in it.
+pub const IMAGES: &str = "images";
+/// The file of the site key in it.
+pub const SITE_KEY: &str = "site.key";
+/// The file that a running coordinator holds locked in it.
+pub const LOCK: &str = "coordinator.lock";
+/// The file in it that says where the running coordinator is reached.
+pub const ADDRESSES: &str = "addresses.json";
+
+/// Where a running coordinator is reached, in [`ADDRESSES`]; what the last one left when none runs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Addresses {
+    /// The people's listener.
+    pub people: SocketAddr,
+    /// The nodes' listener.
+    pub nodes: SocketAddr,
+    /// The broker.
+    pub broker: SocketAddr,
+    /// What tells the coordinator that wrote this from every other.
+    pub instance: String,
+}
 
 /// A coordinator's directory.
 #[derive(Clone, Debug)]
@@ -59,6 +85,11 @@ impl DataDirectory {
         Ok(DataDirectory { root: root.into() })
     }
 
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
     fn file(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
@@ -68,7 +99,7 @@ impl DataDirectory {
     /// # Errors
     /// [`DataError::InUse`] when there is one already.
     pub fn lock(&self) -> Result<File, DataError> {
-        let path = self.file("coordinator.lock");
+        let path = self.file(LOCK);
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
         let file = file.map_err(|source| DataError::Io { action: "open", path, source })?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -82,7 +113,7 @@ impl DataDirectory {
     /// # Errors
     /// When it cannot be opened.
     pub fn store(&self) -> Result<Store, DataError> {
-        Ok(Store::open(&self.file("store.sqlite"))?)
+        Ok(Store::open(&self.file(STORE))?)
     }
 
     /// The images; `free_bytes` are left free on their file system.
@@ -90,7 +121,7 @@ impl DataDirectory {
     /// # Errors
     /// When they cannot be opened.
     pub fn library(&self, free_bytes: u64) -> Result<Library, DataError> {
-        Ok(Library::open(&self.file("images"), Limits { free_bytes, ..Limits::default() })?)
+        Ok(Library::open(&self.file(IMAGES), Limits { free_bytes, ..Limits::default() })?)
     }
 
     /// The site key; made from random bits the first time.
@@ -98,7 +129,7 @@ impl DataDirectory {
     /// # Errors
     /// [`DataError::SiteKey`] when the file is something else, or others may read it.
     pub fn site_key(&self) -> Result<SiteKey, DataError> {
-        let path = self.file("site.key");
+        let path = self.file(SITE_KEY);
         let io = |action| {
             let path = path.clone();
             move |source| DataError::Io { action, path, source }
@@ -114,7 +145,7 @@ impl DataDirectory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let mut key = [0; 32];
                 getrandom::fill(&mut key).map_err(DataError::Random)?;
-                self.write_private("site.key", &key)?;
+                self.write_private(SITE_KEY, &key)?;
                 Ok(SiteKey(key))
             }
             Err(error) => Err(io("open")(error)),

@@ -19,5 +19,6 @@ pub mod permission;
 pub mod power;
 pub mod print;
 pub mod runner;
+pub mod service_manager;
 pub mod signal;
 pub mod store;

@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
+/// The name of the data directory in the coordinator's.
+const DATA: &str = "data";
+
 /// A coordinator with a directory of its own.
 pub struct Coordinator {
     directory: PathBuf,
@@ -42,23 +45,35 @@ impl Coordinator {
     /// # Errors
     /// When it does not come up.
     pub fn start(directory: &Path, limits: &str) -> anyhow::Result<Coordinator> {
+        let mut coordinator = Coordinator::prepare(directory, limits)?;
+        coordinator.resume()?;
+        Ok(coordinator)
+    }
+
+    /// Writes the settings of a coordinator that [`Coordinator::resume`] starts.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn prepare(directory: &Path, limits: &str) -> anyhow::Result<Coordinator> {
         fs::create_dir_all(directory)?;
         let (people, nodes, broker) = (free_address()?, free_address()?, free_address()?);
         let settings = format!(
             "data_directory = {data:?}\n[people]\nlisten = \"{people}\"\n[nodes]\nlisten = \"{nodes}\"\n\
              [broker]\nlisten = \"{broker}\"\n[clock]\ntrust_unsynchronised = true\n[limits]\nfree_space_mb = 64\n{limits}\n",
-            data = directory.join("data")
+            data = directory.join(DATA)
         );
         fs::write(directory.join("head.toml"), settings)?;
-        let mut coordinator =
-            Coordinator { directory: directory.into(), child: None, clock: None, people, nodes, broker };
-        coordinator.resume()?;
-        Ok(coordinator)
+        Ok(Coordinator { directory: directory.into(), child: None, clock: None, people, nodes, broker })
     }
 
     /// The settings file.
     pub fn settings(&self) -> PathBuf {
         self.directory.join("head.toml")
+    }
+
+    /// Its data directory.
+    pub fn data(&self) -> PathBuf {
+        self.directory.join(DATA)
     }
 
     /// The log of all its starts.
@@ -71,9 +86,17 @@ impl Coordinator {
     /// # Errors
     /// When it ends at once.
     pub fn resume(&mut self) -> anyhow::Result<()> {
+        self.resume_with(&[])
+    }
+
+    /// The same with more in the environment of the process.
+    ///
+    /// # Errors
+    /// When it ends at once.
+    pub fn resume_with(&mut self, environment: &[(&str, &str)]) -> anyhow::Result<()> {
         let log = File::options().create(true).append(true).open(self.log())?;
         let mut serve = mortal_command(program("piseduce"));
-        serve.arg("serve").arg("--config").arg(self.settings());
+        serve.arg("serve").arg("--config").arg(self.settings()).envs(environment.iter().copied());
         serve.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         if let Some(clock) = &self.clock {
             serve.env("LD_PRELOAD", libfaketime()?).env("FAKETIME_TIMESTAMP_FILE", clock);

@@ -20,11 +20,12 @@ pub fn mortal_command(program: impl AsRef<OsStr>) -> Command {
 }
 
 /// The Debian packages of the programs that are used here.
-const PACKAGES: [(&str, &str); 16] = [
+const PACKAGES: [(&str, &str); 20] = [
     ("blkdiscard", "util-linux"),
     ("busybox", "busybox-static"),
     ("chroot", "coreutils"),
     ("e2fsck", "e2fsprogs"),
+    ("ip", "iproute2"),
     ("losetup", "mount"),
     ("mcopy", "mtools"),
     ("mke2fs", "e2fsprogs"),
@@ -36,7 +37,10 @@ const PACKAGES: [(&str, &str); 16] = [
     ("setpriv", "util-linux"),
     ("sfdisk", "fdisk"),
     ("sqlite3", "sqlite3"),
+    ("systemd-analyze", "systemd"),
+    ("tar", "tar"),
     ("xz", "xz-utils"),
+    ("zstd", "zstd"),
 ];
 
 /// The package that has `program`.

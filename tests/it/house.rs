@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// The coordinator's rooms, ground floor first.
 const COORDINATOR: [&[&str]; 9] = [
     &["clock", "clock_trust", "print", "signal"],
-    &["api", "domain"],
+    &["api", "domain", "service_manager"],
     &["machine", "permission", "credentials"],
     &["bus", "image", "netboot", "power", "store"],
     &["runner"],

@@ -10,6 +10,7 @@ mod house;
 mod machine;
 mod monitoring;
 mod release;
+mod service;
 mod silence;
 mod store;
 mod walks;

@@ -50,6 +50,8 @@ pub struct Inner {
     pub head: String,
     /// How long nodes are held for an open form.
     pub hold: Duration,
+    /// What tells this start of the coordinator from every other.
+    pub instance: String,
 }
 
 impl Shared {

@@ -12,6 +12,7 @@ use piseduce_protocol::id::{BootNumber, DeploymentId, Serial};
 use piseduce_protocol::report::Progress;
 use piseduce_protocol::status::{DeploymentStatus, NodeStatus, SCHEMA};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
@@ -92,6 +93,7 @@ pub struct Board {
     nodes: Arc<RwLock<BTreeMap<String, NodeView>>>,
     distrust: Arc<RwLock<Option<Distrust>>>,
     live_boots: Arc<watch::Sender<LiveBoots>>,
+    link_is_up: Arc<AtomicBool>,
 }
 
 impl Default for Board {
@@ -100,6 +102,7 @@ impl Default for Board {
             nodes: Arc::default(),
             distrust: Arc::default(),
             live_boots: Arc::new(watch::Sender::default()),
+            link_is_up: Arc::default(),
         }
     }
 }
@@ -137,6 +140,15 @@ impl Board {
 
     pub(super) fn set_distrust(&self, distrust: Option<Distrust>) {
         *self.distrust.write().expect("nobody panics while holding it") = distrust;
+    }
+
+    /// Whether we are connected to the broker and hear the agents.
+    pub fn link_is_up(&self) -> bool {
+        self.link_is_up.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_link(&self, is_up: bool) {
+        self.link_is_up.store(is_up, Ordering::Relaxed);
     }
 
     /// Which boot of each node may speak at the broker now.

@@ -22,6 +22,7 @@ pub(super) enum Message {
     BootAsked(Serial),
     FirstBoot(DeploymentId, Run, FirstBootSign),
     InventoryChanged(Reply),
+    AreYouAlive(Reply),
 }
 
 /// Whom to tell how a request went.
@@ -105,6 +106,14 @@ impl Handle {
         self.answered(Message::InventoryChanged).await
     }
 
+    /// Whether the runner takes its turns: answered when one is over and what it changed is on disk.
+    ///
+    /// # Errors
+    /// [`RequestError::Ending`].
+    pub async fn are_you_alive(&self) -> Result<(), RequestError> {
+        self.answered(Message::AreYouAlive).await
+    }
+
     /// A node's firmware asked for its boot view.
     ///
     /// # Errors
@@ -182,6 +191,7 @@ impl Runner {
                 self.show_all();
                 let _ = reply.send(Ok(()));
             }
+            Message::AreYouAlive(reply) => self.turn.replies.push((reply, Ok(()))),
         }
         Ok(())
     }
@@ -207,6 +217,10 @@ impl Runner {
     }
 
     fn heard(&mut self, heard: Heard) {
+        match heard {
+            Heard::Up | Heard::Down => self.board.set_link(heard == Heard::Up),
+            _ => {}
+        }
         match heard {
             Heard::Up => self.link_since = Some(clock::now()),
             Heard::Down => {

@@ -8,7 +8,8 @@ mod reservations;
 use super::Shared;
 use super::auth::Asker;
 use super::error::ApiError;
-use crate::api::CoordinatorView;
+use crate::api::{CoordinatorView, HealthView};
+use crate::clock::{self, Instant};
 use crate::permission::Action;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, Request, State};
@@ -20,6 +21,7 @@ pub(super) fn routes() -> Router<Shared> {
     let v1 = Router::new()
         .route("/coordinator", get(coordinator))
         .route("/clock/confirm", post(confirm_clock))
+        .route("/health", get(health))
         .merge(nodes::routes())
         .merge(reservations::routes())
         .merge(environments::routes())
@@ -33,7 +35,7 @@ async fn unknown(request: Request) -> ApiError {
 
 async fn coordinator(State(shared): State<Shared>, asker: Asker) -> Json<CoordinatorView> {
     Json(CoordinatorView {
-        version: env!("CARGO_PKG_VERSION").into(),
+        health: view_health(&shared),
         site: shared.site.name().into(),
         user: asker.0.name,
         clock: shared.board.distrust().map(|why| why.to_string()),
@@ -43,6 +45,20 @@ async fn coordinator(State(shared): State<Shared>, asker: Asker) -> Json<Coordin
 async fn confirm_clock(State(shared): State<Shared>, asker: Asker) -> Result<Json<()>, ApiError> {
     asker.check(Action::Administer)?;
     Ok(Json(shared.runner.confirm_clock(&asker.0.name).await?))
+}
+
+/// For the doctor and for monitoring: whoever reaches the people's listener may ask whether it works.
+async fn health(State(shared): State<Shared>) -> Json<HealthView> {
+    Json(view_health(&shared))
+}
+
+fn view_health(shared: &Shared) -> HealthView {
+    HealthView {
+        version: env!("CARGO_PKG_VERSION").into(),
+        instance: shared.instance.clone(),
+        uptime_seconds: clock::now().since(Instant::default()).as_secs(),
+        broker_link: shared.board.link_is_up(),
+    }
 }
 
 /// A JSON body whose errors look like all others.
