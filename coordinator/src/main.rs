@@ -4,8 +4,9 @@
 use clap::{Parser, Subcommand};
 use piseduce_coordinator::client::commands::{self, Command, EnvironmentCommand};
 use piseduce_coordinator::client::{ClientError, ConnectionOptions, Ended};
+use piseduce_coordinator::operate::backup::{self, restore};
 use piseduce_coordinator::operate::user::UserCommand;
-use piseduce_coordinator::operate::{ConfigOption, environment, user};
+use piseduce_coordinator::operate::{ConfigOption, doctor, environment, user};
 use piseduce_coordinator::{app, print};
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -25,6 +26,12 @@ struct Arguments {
 enum Top {
     /// Run the coordinator on this head node
     Serve(ConfigOption),
+    /// Look at this head node: what is wrong, and what to do about it
+    Doctor(doctor::Doctor),
+    /// Write store, settings and images into one file, while the coordinator runs
+    Backup(backup::Backup),
+    /// Make a backup the coordinator's directory
+    Restore(restore::Restore),
     /// The users of the coordinator on this head node
     #[command(subcommand)]
     User(UserCommand),
@@ -58,7 +65,13 @@ fn main() -> ExitCode {
     let filter =
         EnvFilter::try_from_env("PISEDUCE_LOG").unwrap_or_else(|_| EnvFilter::new("info,rumqttd=off"));
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
+    match std::env::var_os("JOURNAL_STREAM") {
+        // journald writes its own time before every line.
+        Some(_) => log.without_time().init(),
+        None => log.init(),
+    }
     match run(arguments) {
         Ok(Ended::Well) => ExitCode::SUCCESS,
         Ok(Ended::Badly) => ExitCode::from(3),
@@ -75,6 +88,9 @@ fn run(arguments: Arguments) -> anyhow::Result<Ended> {
     let list = |command| commands::environment(&connection, command);
     match arguments.subcommand {
         Top::Serve(config) => runtime()?.block_on(app::serve(config.read()?))?,
+        Top::Doctor(arguments) => doctor::doctor(&arguments)?,
+        Top::Backup(arguments) => runtime()?.block_on(backup::backup(arguments))?,
+        Top::Restore(arguments) => runtime()?.block_on(restore::restore(arguments))?,
         Top::User(command) => runtime()?.block_on(user::run(command))?,
         Top::Environment(Environments::Add(add)) => runtime()?.block_on(environment::add(add))?,
         Top::Environment(Environments::List) => list(EnvironmentCommand::List)?,

@@ -3,9 +3,11 @@
 
 mod admission;
 mod calendar;
+mod backup;
 mod crashes;
 mod demo;
 mod deploy;
+mod doctor;
 mod house;
 mod machine;
 mod monitoring;

@@ -1,12 +1,17 @@
 //! Subcommands that act on the head node itself: they open the coordinator's directory, beside a running
 //! coordinator or without one. Run them as the user that the coordinator runs as.
 
+pub mod backup;
+pub mod doctor;
 pub mod environment;
 pub mod user;
 
 use crate::config::{Config, ConfigError};
+use crate::signal;
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Which coordinator's directory.
 #[derive(Clone, Debug, Args)]
@@ -29,4 +34,26 @@ impl ConfigOption {
     pub fn read(&self) -> Result<Config, ConfigError> {
         Config::read(&self.config)
     }
+
+    /// The settings file.
+    pub fn file(&self) -> &Path {
+        &self.config
+    }
+}
+
+/// Does work that waits for disks in a thread of its own. Ctrl-C and SIGTERM set the flag that it gets.
+async fn in_background<T: Send + 'static>(
+    work: impl FnOnce(&AtomicBool) -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let seen = stop.clone();
+    let mut work = tokio::task::spawn_blocking(move || work(&seen));
+    let result = tokio::select! {
+        result = &mut work => result,
+        () = signal::stop() => {
+            stop.store(true, Ordering::SeqCst);
+            work.await
+        }
+    };
+    result.expect("the work does not panic")
 }
