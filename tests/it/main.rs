@@ -7,6 +7,7 @@ mod backup;
 mod crashes;
 mod demo;
 mod deploy;
+mod docs;
 mod doctor;
 mod house;
 mod machine;
