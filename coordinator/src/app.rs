@@ -3,7 +3,6 @@
 use crate::bus::gate::{Gate, GateSettings};
 use crate::bus::link::{Link, LinkSettings};
 use crate::bus::{Admission, COORDINATOR_CLIENT_ID, Doorkeeper, Identity, LiveBoots, Login, Refusal};
-use crate::clock_trust::is_trusted;
 use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::data_directory::{ADDRESSES, Addresses, DataDirectory};
@@ -132,6 +131,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     data.write_private(ADDRESSES, &serde_json::to_vec_pretty(&addresses)?)?;
     tracing::info!(people = %addresses.people, nodes = %addresses.nodes, %broker, epoch, "coordinator is up");
 
+    let calendar = board.clone();
+    let is_trusted = move || calendar.distrust().is_none();
     tokio::spawn(housekeeping::keep(store.clone(), library.clone(), config.retention, is_trusted));
     let watched = handle.clone();
     tokio::spawn(service_manager::keep_alive(async move || watched.are_you_alive().await.is_ok()));

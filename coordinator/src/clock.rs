@@ -52,17 +52,6 @@ pub fn unix_ms() -> UnixMs {
     UnixMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Whether the kernel says that something keeps its calendar time right, as NTP clients tell it (adjtimex(2)).
-#[expect(unsafe_code, reason = "no library of ours wraps adjtimex")]
-pub fn is_synchronised() -> bool {
-    // SAFETY: a timex of zeros is valid, asks for nothing to be changed, and lives until the call returns.
-    let (state, status) = unsafe {
-        let mut timex: libc::timex = std::mem::zeroed();
-        (libc::adjtimex(&raw mut timex), timex.status)
-    };
-    state >= 0 && state != libc::TIME_ERROR && status & libc::STA_UNSYNC == 0
-}
-
 /// Waits until `instant`; at once if it is past.
 pub async fn sleep_until(instant: Instant) {
     tokio::time::sleep(instant.since(now())).await;

@@ -1,4 +1,5 @@
-//! Whether the head's calendar can be believed: what the kernel knows of it. Reads no clock itself.
+//! What the kernel knows of the head's calendar: whether something keeps it right. Reads no clock itself; whether
+//! the calendar is believed is decided in `runner/calendar.rs`.
 #![expect(unsafe_code, reason = "no library wraps adjtimex; the one call states why it is right")]
 
 use std::io;
@@ -13,12 +14,9 @@ pub enum Synchronised {
     No,
 }
 
-/// Whether calendar times may be acted on.
-///
-/// # Errors
-/// When the kernel does not say.
-pub fn is_trusted() -> io::Result<bool> {
-    Ok(synchronised()? != Synchronised::No)
+/// Whether something keeps the calendar clock right, as far as the kernel says.
+pub fn is_synchronised() -> bool {
+    synchronised().is_ok_and(|found| found != Synchronised::No)
 }
 
 /// Asks the kernel whether its clock is disciplined, by whatever program does that (chrony, systemd-timesyncd,

@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
 
 mod admission;
-mod calendar;
 mod backup;
+mod calendar;
 mod crashes;
 mod demo;
 mod deploy;

@@ -3,6 +3,7 @@
 
 use super::{Held, Runner};
 use crate::clock::{self, Instant, UnixMs};
+use crate::clock_trust::is_synchronised;
 use crate::domain::deployment::{Active, Condition, Purpose, Resting};
 use crate::machine::event::{Event, Request};
 use crate::store::{Actor, ClockStep, StoreError};
@@ -121,9 +122,8 @@ impl Runner {
     }
 
     /// Looks at the calendar, and tells once when it begins or ceases to be believed.
-    async fn read_calendar(&mut self) -> Result<UnixMs, StoreError> {
-        let now =
-            Reading { at: clock::now(), unix: clock::unix_ms(), synchronised: clock::is_synchronised() };
+    pub(super) async fn read_calendar(&mut self) -> Result<UnixMs, StoreError> {
+        let now = Reading { at: clock::now(), unix: clock::unix_ms(), synchronised: is_synchronised() };
         let step = self.calendar.step;
         let distrust = self.calendar.read(now);
         if self.calendar.step != step {

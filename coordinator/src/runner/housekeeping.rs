@@ -4,7 +4,6 @@
 use crate::clock;
 use crate::image::Library;
 use crate::store::{Pruned, Retention, Store, StoreError};
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,25 +12,15 @@ const EVERY: Duration = Duration::from_secs(24 * 3600);
 const LOOK_AGAIN: Duration = Duration::from_secs(600);
 
 /// Keeps the house until the coordinator ends. Nothing is forgotten while the calendar may not be trusted.
-pub async fn keep(
-    store: Store,
-    library: Arc<Library>,
-    retention: Retention,
-    is_trusted: impl Fn() -> io::Result<bool>,
-) {
+pub async fn keep(store: Store, library: Arc<Library>, retention: Retention, is_trusted: impl Fn() -> bool) {
     loop {
         look_at_free_space(&library);
-        let next = match is_trusted() {
-            // Under a clock that stands years ahead everything would be old.
-            Ok(false) => LOOK_AGAIN,
-            Ok(true) => {
-                report(store.prune(retention, clock::unix_ms()).await);
-                EVERY
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the kernel does not say whether the clock is right; nothing is forgotten");
-                EVERY
-            }
+        // Under a clock that stands years ahead everything would be old.
+        let next = if is_trusted() {
+            report(store.prune(retention, clock::unix_ms()).await);
+            EVERY
+        } else {
+            LOOK_AGAIN
         };
         clock::sleep_until(clock::now() + next).await;
     }

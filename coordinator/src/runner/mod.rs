@@ -124,6 +124,7 @@ impl Runner {
         runner.load_inventory().await?;
         runner.calendar.seen(runner.store.latest_entry().await?);
         runner.calendar.step = runner.store.clock_step().await?;
+        runner.read_calendar().await?;
         for stored in runner.store.live_deployments().await? {
             let id = stored.deployment.id;
             runner.take_up(stored);

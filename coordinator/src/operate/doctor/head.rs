@@ -201,17 +201,20 @@ pub(super) fn site_key(directory: &Path) -> Option<Check> {
     })
 }
 
-/// Whether reservation times and the journal can be believed.
-pub(super) fn clock() -> Check {
+/// Whether reservations begin and end by this clock.
+pub(super) fn clock(trust_unsynchronised: bool) -> Check {
     let name = "clock";
     match synchronised() {
         Ok(Synchronised::Within(error_us)) => {
             Check::ok(name, format!("synchronised, within {} ms", error_us.div_ceil(1000)))
         }
-        Ok(Synchronised::No) => Check::warn(
+        Ok(Synchronised::No) if trust_unsynchronised => {
+            Check::ok(name, "not synchronised, and believed all the same (clock.trust_unsynchronised)")
+        }
+        Ok(Synchronised::No) => Check::fail(
             name,
-            "not synchronised: reservation times may be wrong, and nothing old is forgotten",
-            "install chrony, or `timedatectl set-ntp true`",
+            "not synchronised: no reservation begins or ends, and nothing old is forgotten",
+            "install chrony, or `timedatectl set-ntp true`, or set clock.trust_unsynchronised",
         ),
         Err(error) => unknown(name, &error),
     }

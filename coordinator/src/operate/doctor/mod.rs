@@ -112,7 +112,7 @@ fn examine(option: &ConfigOption) -> Vec<Check> {
     let (readable, found) = head::directory(directory);
     checks.extend(found);
     checks.extend(head::disk(directory, config.free_bytes));
-    checks.push(head::clock());
+    checks.push(head::clock(config.trust_unsynchronised));
     if readable {
         checks.extend(head::site_key(directory));
         checks.extend(listeners::examine(&config));
