@@ -65,7 +65,8 @@ struct Restored {
 ///
 /// # Errors
 /// When a coordinator runs, there is something already, the backup is not whole or of a newer version, there is
-/// no room, or the user interrupts it; then nothing is changed.
+/// no room, or the user interrupts it; then nothing is changed. When something fails after the exchange, the old
+/// directory is where the error says.
 pub async fn restore(restore: Restore) -> anyhow::Result<()> {
     let file = restore.config.file().to_owned();
     let backup = restore.backup.clone();
@@ -134,8 +135,8 @@ fn prepare(restore: &Restore, list: &List) -> anyhow::Result<Target> {
             parent.display()
         );
     }
-    // What stands beside /var/lib/piseduce only root may write.
-    let staging = archive::scratch(parent, ".piseduce-restore-")?;
+    let staging = archive::scratch(parent, ".piseduce-restore-")
+        .with_context(|| format!("{} must be writable, as it is for root", parent.display()))?;
     Ok(Target { directory, settings, staging, _locked: locked })
 }
 
