@@ -229,5 +229,10 @@ fn script() -> String {
     assert!(install.ends_with(watched), "{install}");
     let look = "piseduce node show pi-1\n";
     let install = install.replace(watched, look);
+    // A head node has NTP; the machine of a test need not.
+    let (settings, trusting) =
+        ("<<'END'\n[nodes]\n", "<<'END'\n[clock]\ntrust_unsynchronised = true\n[nodes]\n");
+    assert!(install.contains(settings), "{install}");
+    let install = install.replacen(settings, trusting, 1);
     format!("{install}{}{look}piseduce environment list\n", shell("Backup and restore"))
 }
