@@ -13,6 +13,8 @@ pub enum Report {
     Hello(Hello),
     /// The answer to one command.
     Answer(Answer),
+    /// Lines of the agent's own log.
+    Log(Log),
 }
 
 /// Who runs where, with which card.
@@ -76,6 +78,35 @@ pub enum Outcome {
     /// The agent will not do this now, and why.
     Refused(String),
 }
+
+/// What an agent logged, oldest first. Lines are told again after a lost link: their time tells them apart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// Microseconds since the kernel booted, when this was said: a Pi's calendar may be wrong.
+    pub now_us: u64,
+    /// The lines.
+    pub lines: Vec<LogLine>,
+}
+
+/// One line of a log. It holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// Microseconds since the kernel booted; no two lines of one boot have the same.
+    pub at_us: u64,
+    /// The line without its end.
+    pub text: String,
+}
+
+impl LogLine {
+    /// The most that this line takes in a message, in bytes.
+    pub fn bytes(&self) -> usize {
+        // A time takes at most 10 bytes, the length of a text that fits at most 3.
+        self.text.len() + 13
+    }
+}
+
+/// The most that the lines of one [`Log`] take, in bytes.
+pub const LOG_BYTES_MAX: usize = 32 * 1024;
 
 /// How far a piece of work is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

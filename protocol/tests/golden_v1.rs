@@ -7,7 +7,7 @@ use piseduce_protocol::command::{Command, Order, PartSize, Verify, Wipe, Work};
 use piseduce_protocol::id::{BootNumber, DeploymentId, Hash, Run, Seq, Serial, Ticket};
 use piseduce_protocol::manifest::{Chunk, ChunkKind, FileSystem, Manifest, Partition};
 use piseduce_protocol::report::{
-    Answer, Beat, CardInfo, Hello, KernelId, Outcome, Progress, Report, Standing,
+    Answer, Beat, CardInfo, Hello, KernelId, Log, LogLine, Outcome, Progress, Report, Standing,
 };
 use piseduce_protocol::seal::{SiteKey, Window, open, seal};
 use piseduce_protocol::state::State;
@@ -100,6 +100,15 @@ fn reports() {
     check(
         &answer(Outcome::Refused("busy".into())),
         "0105000000020000000100000001ac02021104046275737980a686a71f60989681b1e9213b4d3c79",
+    );
+}
+
+#[test]
+fn a_log() {
+    let line = LogLine { at_us: 1_500_000, text: "work begins".into() };
+    check(
+        &Report::Log(Log { now_us: 2_000_000, lines: vec![line] }),
+        "010500000002000000010000000280897a01e0c65b0b776f726b20626567696e734660da8cd3fd8dfa642755665421dab5",
     );
 }
 

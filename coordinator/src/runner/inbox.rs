@@ -2,13 +2,13 @@
 
 use super::{Distrust, Runner};
 use crate::bus::link::Heard;
-use crate::clock;
+use crate::clock::{self, UnixMs};
 use crate::domain::reservation::Reservation;
 use crate::machine::Refusal;
 use crate::machine::event::{AgentSign, Event, FirstBootSign, Powered, Request, Sign};
-use crate::store::{Actor, Conflict, Opened, StoreError, Wanted};
+use crate::store::{Actor, AgentWord, AgentWords, Conflict, Opened, StoreError, Wanted};
 use piseduce_protocol::id::{BootNumber, DeploymentId, Run, Seq, Serial};
-use piseduce_protocol::report::{Answer, Hello, Outcome, Report};
+use piseduce_protocol::report::{Answer, Hello, Log, LogLine, Outcome, Report};
 use tokio::sync::{mpsc, oneshot};
 
 /// To the runner.
@@ -255,12 +255,28 @@ impl Runner {
                     tracing::warn!(%serial, claimed = %hello.serial, "hello with another node's serial number dropped");
                     return;
                 }
+                let words = serde_json::to_string(&hello).expect("a hello has text keys only");
+                self.keep_words(id, boot, Some(words), vec![]);
                 let detail = described(&hello);
                 let sign = AgentSign::Hello { boot, kernel: hello.kernel };
                 self.seen(id, Sign::Agent(sign), Some(detail));
             }
             Report::Answer(answer) => self.answered(id, answer),
+            Report::Log(log) => self.keep_words(id, boot, None, dated(log)),
         }
+    }
+
+    /// Keeps what the agent of the present boot told, with the rest of this turn.
+    fn keep_words(
+        &mut self,
+        id: DeploymentId,
+        boot: BootNumber,
+        hello: Option<String>,
+        lines: Vec<AgentWord>,
+    ) {
+        let Some(now) = self.deployment(id).filter(|now| now.boot == boot) else { return };
+        let run = now.run;
+        self.turn.words.push(AgentWords { deployment: id, run, boot, at: clock::unix_ms(), hello, lines });
     }
 
     fn answered(&mut self, id: DeploymentId, answer: Answer) {
@@ -283,6 +299,16 @@ impl Runner {
             self.show(node);
         }
     }
+}
+
+/// Lines of an agent, whose calendar may be wrong, with the head node's time.
+fn dated(log: Log) -> Vec<AgentWord> {
+    let heard = clock::unix_ms().0;
+    let date = |line: LogLine| {
+        let ago_ms = log.now_us.saturating_sub(line.at_us) / 1000;
+        AgentWord { boot_us: line.at_us, at: UnixMs(heard.saturating_sub(ago_ms)), text: line.text }
+    };
+    log.lines.into_iter().map(date).collect()
 }
 
 /// A hello, for the journal.

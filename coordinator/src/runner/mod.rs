@@ -23,7 +23,7 @@ use crate::domain::node::{Node, NodeId};
 use crate::domain::reservation::ReservationId;
 use crate::machine::event::Event;
 use crate::machine::{Effect, Live, Moment, Policy, Refusal, admission, advance};
-use crate::store::{Actor, Change, JournalId, Saved, Store, StoreError, StoredDeployment};
+use crate::store::{Actor, AgentWords, Change, JournalId, Saved, Store, StoreError, StoredDeployment};
 use board::DeploymentView;
 use calendar::Calendar;
 use inbox::{Message, Reply};
@@ -89,6 +89,8 @@ struct TurnLog {
     /// What follows from the last change of each deployment.
     effects: BTreeMap<DeploymentId, Vec<Effect>>,
     replies: Vec<(Reply, Result<(), RequestError>)>,
+    /// What agents told, for people.
+    words: Vec<AgentWords>,
     /// What the turn itself brought up, for the next one.
     next: VecDeque<Message>,
 }
@@ -288,6 +290,10 @@ impl Runner {
     async fn commit(&mut self) -> Result<(), StoreError> {
         let changes = std::mem::take(&mut self.turn.changes);
         let left = std::mem::take(&mut self.turn.left);
+        let words = std::mem::take(&mut self.turn.words);
+        if !words.is_empty() {
+            self.store.keep_words(words).await?;
+        }
         if !changes.is_empty() {
             let at = clock::unix_ms();
             if self.distrust.is_none() {

@@ -152,17 +152,19 @@ fn short(serial: Serial) -> String {
 
 /// No other node has the board, its address or its outlet.
 fn check_unique(connection: &Connection, node: &NodeAttributes, switch_id: u64) -> Result<(), StoreError> {
-    let checks: [(&str, &str, &str); 2] = [
-        ("serial_short = ?", "node with the last 8 digits of serial number", &short(node.serial)),
-        ("mac = ?", "node with MAC address", &node.mac),
+    let serial = node.serial.to_string();
+    let checks = [
+        ("serial_short = ?", "serial number", short(node.serial), &serial, "has the same last 8 digits"),
+        ("mac = ?", "MAC address", node.mac.clone(), &node.mac, "has it"),
     ];
-    for (condition, what, value) in checks {
+    for (condition, what, value, name, why) in checks {
         let query = format!("SELECT name FROM nodes WHERE {condition} AND name <> ?");
         let other: Option<String> =
             connection.query_row(&query, (value, &node.name), |row| row.get(0)).optional()?;
         if let Some(other) = other {
-            let name = if value == node.mac { value.to_owned() } else { node.serial.to_string() };
-            return Err(Conflict::InUse { what, name, by: format!("node {other}") }.into());
+            return Err(
+                Conflict::InUse { what, name: name.clone(), by: format!("node {other} {why}") }.into()
+            );
         }
     }
     let query = "SELECT name FROM nodes WHERE switch_id = ? AND port = ? AND name <> ?";
@@ -171,7 +173,7 @@ fn check_unique(connection: &Connection, node: &NodeAttributes, switch_id: u64) 
     match other {
         Some(other) => {
             let name = format!("{} of switch {}", node.port, node.switch);
-            Err(Conflict::InUse { what: "port", name, by: format!("node {other}") }.into())
+            Err(Conflict::InUse { what: "port", name, by: format!("node {other} is plugged there") }.into())
         }
         None => Ok(()),
     }

@@ -154,4 +154,18 @@ impl Store {
         let query = "SELECT * FROM journal WHERE deployment_id = ? ORDER BY id";
         self.read(move |connection| rows::all(connection, query, [deployment.0], entry)).await
     }
+
+    /// The entries about one run of a deployment that come after the entry `after`, in order.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn journal_of_run(
+        &self,
+        deployment: DeploymentId,
+        run: Run,
+        after: JournalId,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let query = "SELECT * FROM journal WHERE deployment_id = ? AND run = ? AND id > ? ORDER BY id";
+        self.read(move |connection| rows::all(connection, query, (deployment.0, run.0, after.0), entry)).await
+    }
 }

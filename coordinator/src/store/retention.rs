@@ -15,7 +15,7 @@ use std::time::Duration;
 pub struct Retention {
     /// The journal, with the deployments and reservations that it tells of.
     pub journal: Duration,
-    /// What the scripts of ended deployments printed.
+    /// What the scripts of ended deployments printed, and what their agents logged.
     pub output: Duration,
 }
 
@@ -31,7 +31,7 @@ impl Default for Retention {
 pub struct Pruned {
     /// Ended deployments, with all that belonged to them.
     pub deployments: usize,
-    /// Outputs of scripts whose deployments are still remembered.
+    /// Outputs of scripts and lines of agents whose deployments are still remembered.
     pub outputs: usize,
     /// Journal entries about something else than a deployment.
     pub notes: usize,
@@ -50,7 +50,10 @@ const PAGES_A_TRANSACTION: usize = 256;
 const PAGES_KEPT: usize = 1024;
 
 /// The tables whose rows belong to one deployment and go with it.
-const BELONGINGS: [&str; 2] = ["journal", "script_outputs"];
+const BELONGINGS: [&str; 4] = ["agent_hellos", "agent_lines", "journal", "script_outputs"];
+
+/// Those of them that users and agents said, which are forgotten sooner.
+const OUTPUTS: [&str; 2] = ["agent_lines", "script_outputs"];
 
 fn forget_deployments(connection: &Connection, before: UnixMs) -> Result<usize, StoreError> {
     let old = "SELECT id FROM deployments WHERE state = 'ended' AND since_ms < ? ORDER BY id LIMIT ?";
@@ -67,10 +70,16 @@ fn forget_deployments(connection: &Connection, before: UnixMs) -> Result<usize, 
 }
 
 fn forget_outputs(connection: &Connection, before: UnixMs) -> Result<usize, StoreError> {
-    let delete = "DELETE FROM script_outputs WHERE rowid IN (
-        SELECT script_outputs.rowid FROM script_outputs JOIN deployments ON deployments.id = deployment_id
-        WHERE state = 'ended' AND since_ms < ? LIMIT ?)";
-    Ok(connection.execute(delete, (before.0, ROWS_A_TRANSACTION))?)
+    let mut forgotten = 0;
+    for table in OUTPUTS {
+        let delete = format!(
+            "DELETE FROM {table} WHERE rowid IN (
+               SELECT {table}.rowid FROM {table} JOIN deployments ON deployments.id = deployment_id
+               WHERE state = 'ended' AND since_ms < ? LIMIT ?)"
+        );
+        forgotten += connection.execute(&delete, (before.0, ROWS_A_TRANSACTION))?;
+    }
+    Ok(forgotten)
 }
 
 fn forget_notes(connection: &Connection, before: UnixMs) -> Result<usize, StoreError> {

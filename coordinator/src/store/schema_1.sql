@@ -131,3 +131,27 @@ CREATE TABLE script_outputs (
   unix_ms       INTEGER NOT NULL,
   PRIMARY KEY (deployment_id, run)
 ) STRICT;
+
+-- What the agent of a boot said of itself, as JSON in the words of the wire.
+CREATE TABLE agent_hellos (
+  deployment_id INTEGER NOT NULL REFERENCES deployments (id) ON DELETE CASCADE,
+  run           INTEGER NOT NULL,
+  boot          INTEGER NOT NULL,
+  hello         TEXT NOT NULL,
+  unix_ms       INTEGER NOT NULL,
+  PRIMARY KEY (deployment_id, run, boot)
+) STRICT;
+
+-- The agents' own logs; a bounded end of each run's.
+CREATE TABLE agent_lines (
+  id            INTEGER PRIMARY KEY AUTOINCREMENT,
+  deployment_id INTEGER NOT NULL REFERENCES deployments (id) ON DELETE CASCADE,
+  run           INTEGER NOT NULL,
+  boot          INTEGER NOT NULL,
+  -- Microseconds since that boot: tells lines apart that are told twice.
+  boot_us       INTEGER NOT NULL,
+  -- The same in calendar time, for people.
+  unix_ms       INTEGER NOT NULL,
+  line          TEXT NOT NULL,
+  UNIQUE (deployment_id, run, boot, boot_us)
+) STRICT;

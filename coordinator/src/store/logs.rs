@@ -1,0 +1,176 @@
+//! What agents told of themselves and of their work: for people who look for a cause, never for the machine.
+
+use super::schema::StoreError;
+use super::{Store, rows};
+use crate::clock::UnixMs;
+use piseduce_protocol::id::{BootNumber, DeploymentId, Run};
+use rusqlite::{Connection, Row};
+
+/// The most of an agent's log that is kept of one run, in bytes; older lines make room.
+const RUN_BYTES_MAX: u64 = 256 << 10;
+
+/// What a line takes beside its text, so that empty ones are bounded too.
+const LINE_BYTES: u64 = 64;
+
+/// What an agent told in one boot of one run.
+#[derive(Clone, Debug)]
+pub struct AgentWords {
+    /// The deployment.
+    pub deployment: DeploymentId,
+    /// The run.
+    pub run: Run,
+    /// The boot of the boot root.
+    pub boot: BootNumber,
+    /// When it was heard.
+    pub at: UnixMs,
+    /// Its hello as JSON, if it is one.
+    pub hello: Option<String>,
+    /// Lines of its log.
+    pub lines: Vec<AgentWord>,
+}
+
+/// One line that an agent told.
+#[derive(Clone, Debug)]
+pub struct AgentWord {
+    /// Microseconds since the boot.
+    pub boot_us: u64,
+    /// The same in calendar time.
+    pub at: UnixMs,
+    /// The line.
+    pub text: String,
+}
+
+/// One line of an agent's log as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentLine {
+    /// Its number; grows with the time at which it was told.
+    pub id: u64,
+    /// The boot of the boot root.
+    pub boot: BootNumber,
+    /// When it was logged.
+    pub at: UnixMs,
+    /// The line.
+    pub text: String,
+}
+
+/// What an agent said of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentHello {
+    /// The run.
+    pub run: Run,
+    /// The boot of the boot root.
+    pub boot: BootNumber,
+    /// When.
+    pub at: UnixMs,
+    /// Its words as JSON.
+    pub hello: String,
+}
+
+/// What a script left behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScriptOutput {
+    /// The run.
+    pub run: Run,
+    /// Its exit code.
+    pub exit_code: i32,
+    /// The end of its output.
+    pub output: Vec<u8>,
+    /// When it was reported.
+    pub at: UnixMs,
+}
+
+fn keep(connection: &Connection, words: &AgentWords) -> Result<(), StoreError> {
+    let (deployment, run, boot) = (words.deployment.0, words.run.0, words.boot.0);
+    if let Some(hello) = &words.hello {
+        let put = "INSERT INTO agent_hellos (deployment_id, run, boot, hello, unix_ms) VALUES (?, ?, ?, ?, ?)
+                   ON CONFLICT DO UPDATE SET hello = excluded.hello, unix_ms = excluded.unix_ms";
+        connection.prepare_cached(put)?.execute((deployment, run, boot, hello, words.at.0))?;
+    }
+    if words.lines.is_empty() {
+        return Ok(());
+    }
+    let mut put = connection.prepare_cached(
+        "INSERT INTO agent_lines (deployment_id, run, boot, boot_us, unix_ms, line) VALUES (?, ?, ?, ?, ?, ?)
+         ON CONFLICT DO NOTHING",
+    )?;
+    for line in &words.lines {
+        // The agent says when; a time that no column holds is none.
+        let boot_us = i64::try_from(line.boot_us).unwrap_or(i64::MAX);
+        put.execute((deployment, run, boot, boot_us, line.at.0, &line.text))?;
+    }
+    let bound = "DELETE FROM agent_lines WHERE id IN (SELECT id FROM (
+                   SELECT id, sum(octet_length(line) + ?4) OVER (ORDER BY boot DESC, boot_us DESC) AS bytes
+                   FROM agent_lines WHERE deployment_id = ?1 AND run = ?2) WHERE bytes > ?3)";
+    connection.prepare_cached(bound)?.execute((deployment, run, RUN_BYTES_MAX, LINE_BYTES))?;
+    Ok(())
+}
+
+fn line(row: &Row<'_>) -> Result<AgentLine, StoreError> {
+    Ok(AgentLine {
+        id: row.get("id")?,
+        boot: BootNumber(row.get("boot")?),
+        at: UnixMs(row.get("unix_ms")?),
+        text: row.get("line")?,
+    })
+}
+
+fn hello(row: &Row<'_>) -> Result<AgentHello, StoreError> {
+    Ok(AgentHello {
+        run: Run(row.get("run")?),
+        boot: BootNumber(row.get("boot")?),
+        at: UnixMs(row.get("unix_ms")?),
+        hello: row.get("hello")?,
+    })
+}
+
+fn output(row: &Row<'_>) -> Result<ScriptOutput, StoreError> {
+    Ok(ScriptOutput {
+        run: Run(row.get("run")?),
+        exit_code: row.get("exit_code")?,
+        output: row.get("output")?,
+        at: UnixMs(row.get("unix_ms")?),
+    })
+}
+
+impl Store {
+    /// Keeps what agents told, within the bound of each run. What is told twice is kept once.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn keep_words(&self, words: Vec<AgentWords>) -> Result<(), StoreError> {
+        self.write(move |connection| words.iter().try_for_each(|words| keep(connection, words))).await
+    }
+
+    /// The agents' log of a run as far as it is kept, in order; only lines told after the one numbered `after`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn agent_lines(
+        &self,
+        deployment: DeploymentId,
+        run: Run,
+        after: u64,
+    ) -> Result<Vec<AgentLine>, StoreError> {
+        let query = "SELECT * FROM agent_lines WHERE deployment_id = ? AND run = ? AND id > ?
+                     ORDER BY boot, boot_us";
+        self.read(move |connection| rows::all(connection, query, (deployment.0, run.0, after), line)).await
+    }
+
+    /// What each agent of a deployment said of itself, in order.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn agent_hellos(&self, deployment: DeploymentId) -> Result<Vec<AgentHello>, StoreError> {
+        let query = "SELECT * FROM agent_hellos WHERE deployment_id = ? ORDER BY run, boot";
+        self.read(move |connection| rows::all(connection, query, [deployment.0], hello)).await
+    }
+
+    /// What the scripts of a deployment left behind, by run.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn outputs(&self, deployment: DeploymentId) -> Result<Vec<ScriptOutput>, StoreError> {
+        let query = "SELECT * FROM script_outputs WHERE deployment_id = ? ORDER BY run";
+        self.read(move |connection| rows::all(connection, query, [deployment.0], output)).await
+    }
+}
