@@ -1,7 +1,7 @@
 //! The agent: runs in the boot root of a Raspberry Pi and does what the coordinator asks.
 //!
 //! Floor by floor, each naming only those below it: time and waiting (`clock`, `cancel`, `backoff`,
-//! `meter`); the node and its storage (`identity`, `vitals`, `tool`, `card`, `tree`); what is put there
+//! `meter`, `log`); the node and its storage (`identity`, `vitals`, `tool`, `card`, `tree`); what is put there
 //! (`image`, `os`); the work of one state (`step`); decisions, words and the thread that works (`agent`,
 //! `link`, `worker`); the loop that joins them (`runner`). Tests reach them as a library.
 
@@ -13,6 +13,7 @@ pub mod clock;
 pub mod identity;
 pub mod image;
 pub mod link;
+pub mod log;
 pub mod meter;
 pub mod os;
 pub mod runner;

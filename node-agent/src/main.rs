@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use piseduce_agent::identity::{Identity, IdentityError};
 use piseduce_agent::image::fetch::PATIENCE_SECONDS;
+use piseduce_agent::log::Log;
 use piseduce_agent::runner::{self, End, Options};
 use piseduce_agent::step::reboot;
 use piseduce_agent::tool::{E2FSCK, RESIZE2FS};
@@ -16,6 +17,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Exit code for a kernel command line that was made for another node.
 const EXIT_MISMATCH: u8 = 2;
@@ -54,9 +58,13 @@ fn main() -> ExitCode {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,rumqttc=off"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
-    log.with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).init();
-    match run(&arguments) {
+    let log = Log::default();
+    let to_console = fmt::layer().with_target(false).with_ansi(std::io::stderr().is_terminal());
+    // Whoever reads what is kept has the time of each line beside it, and a Pi's calendar may be wrong.
+    let to_keep = fmt::layer().with_target(false).with_ansi(false).without_time().with_writer(log.clone());
+    let layers = to_console.with_writer(std::io::stderr).and_then(to_keep);
+    tracing_subscriber::registry().with(filter).with(layers).init();
+    match run(&arguments, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -68,7 +76,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> anyhow::Result<()> {
+fn run(arguments: &Arguments, log: Log) -> anyhow::Result<()> {
     if arguments.lock_memory {
         // What is mapped now is needed all the time; later memory when it is first used.
         mlockall(MlockAllFlags::CURRENT).context("failed to lock memory")?;
@@ -102,6 +110,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             set_clock: arguments.set_clock,
             beat: Duration::from_secs(arguments.beat_seconds),
             patience: Duration::from_secs(PATIENCE_SECONDS),
+            log,
         };
         anyhow::Ok(runner::run(options, terminated).await?)
     })?;

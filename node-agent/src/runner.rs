@@ -8,13 +8,14 @@ use crate::card::{self, activity::CardActivity};
 use crate::clock;
 use crate::identity::Identity;
 use crate::link::{AddressError, Heard, Link};
+use crate::log::Log;
 use crate::step::Node;
 use crate::vitals;
 use crate::worker::{Worker, WorkerEvent};
 use piseduce_protocol::PROTOCOL_VERSION;
 use piseduce_protocol::boot::BootParameters;
 use piseduce_protocol::command::Command;
-use piseduce_protocol::report::{Beat, Hello, Report};
+use piseduce_protocol::report::{self, Beat, Hello, LOG_BYTES_MAX, Outcome, Report};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
@@ -42,6 +43,8 @@ pub struct Options {
     pub beat: Duration,
     /// How long the head node may send nothing before a fetch is given up.
     pub patience: Duration,
+    /// Where the agent's log is kept.
+    pub log: Log,
 }
 
 /// How an agent ended.
@@ -83,8 +86,16 @@ pub async fn run(options: Options, terminated: impl Future<Output = ()>) -> Resu
     let (link, mut ear) = Link::open(&options.parameters)?;
     let mut beat = interval(options.beat);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut runner =
-        Runner { options, agent: Agent::default(), worker, link, epoch: 0, activity: None, has_time: false };
+    let mut runner = Runner {
+        options,
+        agent: Agent::default(),
+        worker,
+        link,
+        epoch: 0,
+        activity: None,
+        has_time: false,
+        told_us: 0,
+    };
     tokio::pin!(terminated);
     loop {
         let effects = tokio::select! {
@@ -128,10 +139,16 @@ struct Runner {
     /// What the card had done at the last beat.
     activity: Option<CardActivity>,
     has_time: bool,
+    /// Up to when the log was told on this connection, in microseconds since boot.
+    told_us: u64,
 }
 
 impl Runner {
     fn hear(&mut self, heard: Heard) -> Vec<Effect> {
+        if matches!(heard, Heard::Connected | Heard::Announce) {
+            // What was told before may have been lost.
+            self.told_us = 0;
+        }
         match heard {
             Heard::Connected => {
                 tracing::info!(broker = self.options.parameters.broker, "linked to the broker");
@@ -151,7 +168,13 @@ impl Runner {
     fn act(&mut self, effect: Effect) {
         match effect {
             Effect::Hello => self.link.report(&Report::Hello(self.hello())),
-            Effect::Say(answer) => self.link.report(&Report::Answer(answer)),
+            Effect::Say(answer) => {
+                // The log first: whoever knows how work ended, knows what led to it.
+                if matches!(answer.outcome, Outcome::Done(_) | Outcome::Failed(_)) {
+                    self.tell_log();
+                }
+                self.link.report(&Report::Answer(answer));
+            }
             Effect::Begin { ticket, job, unix_ms } => self.worker.begin(ticket, job, unix_ms),
             Effect::Cancel => self.worker.cancel(),
             Effect::Reboot => unreachable!("the loop ends with it"),
@@ -188,7 +211,16 @@ impl Runner {
         }
     }
 
+    /// Tells what was logged since the last time; as much as a message holds.
+    fn tell_log(&mut self) {
+        let lines = self.options.log.after(self.told_us, LOG_BYTES_MAX);
+        let Some(last) = lines.last() else { return };
+        self.told_us = last.at_us;
+        self.link.report(&Report::Log(report::Log { now_us: clock::since_boot_us(), lines }));
+    }
+
     fn beat(&mut self) {
+        self.tell_log();
         let activity = CardActivity::read(&self.options.card);
         let is_busy = activity.is_some_and(|now| now.in_flight > 0) || activity != self.activity;
         // The first beat has nothing to compare with.

@@ -25,7 +25,7 @@ const CLIENT: [&str; 4] = ["api", "client", "domain", "print"];
 /// The agent's rooms, ground floor first.
 const AGENT: [&[&str]; 10] = [
     &["clock"],
-    &["backoff", "cancel", "identity", "meter", "vitals"],
+    &["backoff", "cancel", "identity", "log", "meter", "vitals"],
     &["tool"],
     &["card"],
     &["image", "tree"],

@@ -322,6 +322,7 @@ async fn the_house_is_kept_when_the_calendar_is_trusted_and_only_then() {
         }
         assert_eq!(shelf.store.deployment(id).await.unwrap().is_none(), trust);
     }
+}
 
 #[tokio::test]
 async fn of_an_agents_log_a_bounded_end_is_kept_and_what_is_told_twice_is_kept_once() {

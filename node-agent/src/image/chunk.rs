@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(runs(None, 10_000), [0..10_000]);
         assert_eq!(runs(Some(&[0b0000_0110]), 3 * 4096), [4096..3 * 4096]);
         assert_eq!(runs(Some(&[0b0000_0101]), 2 * 4096 + 512), [0..4096, 2 * 4096..2 * 4096 + 512]);
-        assert_eq!(runs(Some(&[0]), 8 * 4096), []);
+        assert!(runs(Some(&[0]), 8 * 4096).is_empty());
         assert_eq!(
             runs(Some(&[0x80]), 10 * 4096),
             [7 * 4096..10 * 4096],

@@ -7,6 +7,7 @@ use piseduce_protocol::command::Order;
 use piseduce_protocol::report::{Outcome, Report, Standing};
 use piseduce_protocol::state::State;
 use piseduce_protocol::topic::Topic;
+use std::io::Write as _;
 use std::time::Duration;
 
 #[test]
@@ -88,6 +89,29 @@ fn an_answer_is_not_lost_with_its_broker() {
     assert_eq!(doing, Some(ticket(1)));
     site.perform(2, State::EnvCheck);
     assert!(matches!(site.end_of(2), Outcome::Done(_)));
+}
+
+#[test]
+fn the_log_is_told_before_an_answer_and_again_after_a_lost_link() {
+    let mut site = Site::new();
+    writeln!(&site.log, "before the work").unwrap();
+    site.perform(1, State::EnvCopy);
+    assert!(matches!(site.end_of(1), Outcome::Done(_)));
+    let (told, answered) = site.look(|heard| {
+        let ends = |report: &Report| matches!(report, Report::Answer(answer) if matches!(answer.outcome, Outcome::Done(_)));
+        (heard.told("before the work"), heard.reports.iter().position(ends))
+    });
+    assert!(told.is_some() && told < answered, "{told:?} {answered:?}");
+    site.broker.kill();
+    site.forget();
+    writeln!(&site.log, "while nobody heard").unwrap();
+    site.broker.start();
+    // As the coordinator does when it is back: whoever came first spoke to nobody.
+    site.until("the coordinator's subscription", |heard| !heard.beats.is_empty());
+    site.publish(&topic(&Topic::Announce), b"hello?".to_vec());
+    site.until("the log", |heard| heard.told("while nobody heard").is_some());
+    assert!(site.look(|heard| heard.told("before the work").is_some()), "what may be lost is told again");
+    assert!(site.look(|heard| heard.hellos() >= 1));
 }
 
 #[test]

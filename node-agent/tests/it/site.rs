@@ -4,6 +4,7 @@ use crate::broker::Broker;
 use crate::rig::{Rig, TICKET};
 use crate::wait;
 use piseduce_agent::identity::Identity;
+use piseduce_agent::log::Log;
 use piseduce_agent::runner::{self, End, Options, RunError};
 use piseduce_protocol::boot::BootParameters;
 use piseduce_protocol::command::{Command, Order, Work};
@@ -41,6 +42,8 @@ pub(crate) struct Site {
     pub(crate) client: Client,
     heard: Arc<Mutex<Heard>>,
     counter: u64,
+    /// The agent's log.
+    pub(crate) log: Log,
     stop: Option<oneshot::Sender<()>>,
     agent: Option<JoinHandle<Result<End, RunError>>>,
     tree: TempDir,
@@ -90,8 +93,17 @@ impl Site {
         let tree = identity_tree(&parameters);
         let heard = Arc::<Mutex<Heard>>::default();
         let client = listen(broker.port, &heard);
-        let mut site =
-            Site { broker, rig, client, heard, counter: EPOCH << 32, stop: None, agent: None, tree };
+        let mut site = Site {
+            broker,
+            rig,
+            client,
+            heard,
+            counter: EPOCH << 32,
+            log: Log::default(),
+            stop: None,
+            agent: None,
+            tree,
+        };
         site.until("the coordinator's subscription", |heard| heard.connections == 1);
         site.start_agent(parameters);
         site.until("a hello", |heard| heard.reports.iter().any(|report| matches!(report, Report::Hello(_))));
@@ -106,6 +118,7 @@ impl Site {
             set_clock: false,
             beat: BEAT,
             patience: Duration::from_secs(2),
+            log: self.log.clone(),
         };
         let (stop, stopped) = oneshot::channel();
         self.stop = Some(stop);
@@ -175,7 +188,7 @@ impl Heard {
     pub(crate) fn outcomes(&self, seq: u32) -> Vec<&Outcome> {
         let answers = self.reports.iter().filter_map(|report| match report {
             Report::Answer(answer) => Some(answer),
-            Report::Hello(_) => None,
+            Report::Hello(_) | Report::Log(_) => None,
         });
         answers.filter(|answer| answer.ticket == ticket(seq)).map(|answer| &answer.outcome).collect()
     }
@@ -184,6 +197,12 @@ impl Heard {
         let mut outcomes = self.outcomes(seq);
         outcomes.retain(|outcome| !matches!(outcome, Outcome::Started | Outcome::Progress(_)));
         outcomes
+    }
+
+    /// Where a line of the agent's log was first told, among the reports.
+    pub(crate) fn told(&self, text: &str) -> Option<usize> {
+        let has = |report: &Report| matches!(report, Report::Log(log) if log.lines.iter().any(|line| line.text == text));
+        self.reports.iter().position(has)
     }
 
     pub(crate) fn hellos(&self) -> usize {
