@@ -16,5 +16,6 @@ mod release;
 mod service;
 mod silence;
 mod store;
+mod waits;
 mod walks;
 mod wishes;

@@ -12,7 +12,7 @@ use piseduce_protocol::state::State;
 use std::sync::Arc;
 
 /// Everything that can happen, as answers to the present request or as stragglers.
-fn alphabet(bench: &Bench) -> Vec<(Event, bool)> {
+pub(crate) fn alphabet(bench: &Bench) -> Vec<(Event, bool)> {
     let now = &bench.live.deployment;
     let mut events: Vec<(Event, bool)> = [
         Request::Deploy(Arc::new(Bench::form())),

@@ -36,12 +36,10 @@ pub fn admit<'a>(all: impl Iterator<Item = OnSwitch<'a>>, now: Instant, policy: 
         let switch = switches.entry(switch).or_default();
         switch.last_on = switch.last_on.max(live.clocks.powered_on);
         let Some(active) = live.deployment.active() else { continue };
-        match active.phase {
-            Phase::Admission => switch.waiting.push((live.clocks.phase_began, live.deployment.id)),
-            Phase::On => switch.in_flight += 1,
-            Phase::Work if boots(active.state) && !live.clocks.asked => switch.in_flight += 1,
-            Phase::Work | Phase::Off | Phase::Leaving | Phase::Stopping(_) => {}
+        if active.phase == Phase::Admission {
+            switch.waiting.push((live.clocks.phase_began, live.deployment.id));
         }
+        switch.in_flight += usize::from(is_in_flight(live));
     }
     let mut admission = Admission::default();
     for switch in switches.into_values() {
@@ -58,6 +56,15 @@ pub fn admit<'a>(all: impl Iterator<Item = OnSwitch<'a>>, now: Instant, policy: 
     }
     admission.admitted.sort();
     admission
+}
+
+/// Whether a node is between power-on and sign of life, and so takes one of its switch's places.
+pub fn is_in_flight(live: &Live) -> bool {
+    live.deployment.active().is_some_and(|active| match active.phase {
+        Phase::On => true,
+        Phase::Work => boots(active.state) && !live.clocks.asked,
+        Phase::Admission | Phase::Off | Phase::Leaving | Phase::Stopping(_) => false,
+    })
 }
 
 fn boots(state: State) -> bool {

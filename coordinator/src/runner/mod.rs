@@ -2,10 +2,11 @@
 //! caller of the machine; whatever comes in while a transaction is written shares the next one.
 //!
 //! Decides nothing itself. What comes in is in [`inbox`], what goes out in [`perform`], what others may
-//! look at in [`board`], reservation times in [`calendar`].
+//! look at in [`board`], reservation times in [`calendar`], what each deployment waits for in [`waits`].
 
 mod calendar;
 mod perform;
+mod waits;
 
 pub mod board;
 pub mod housekeeping;
@@ -52,6 +53,8 @@ struct Held {
     since: UnixMs,
     journal: JournalId,
     progress: Option<Progress>,
+    /// What it was last shown to wait for.
+    waiting: Option<String>,
 }
 
 /// A node and what is known of it now.
@@ -77,6 +80,8 @@ pub struct Runner {
     calendar: Calendar,
     /// Why the calendar ends nothing now.
     distrust: Option<Distrust>,
+    /// When the waits were last looked at.
+    waits_seen: Instant,
     turn: TurnLog,
 }
 
@@ -121,6 +126,7 @@ impl Runner {
             link_since: None,
             calendar: Calendar::new(trust_unsynchronised),
             distrust: None,
+            waits_seen: Instant::default(),
             turn: TurnLog::default(),
         };
         runner.load_inventory().await?;
@@ -170,6 +176,7 @@ impl Runner {
             since: stored.since,
             journal: stored.journal,
             progress: None,
+            waiting: None,
         };
         self.lives.insert(id, held);
     }
@@ -194,6 +201,7 @@ impl Runner {
                 self.receive(message).await?;
             }
             self.settle().await?;
+            self.show_waits();
         }
     }
 
@@ -355,21 +363,26 @@ impl Runner {
                 until: held.until,
                 since: held.since,
                 progress: held.progress,
-                waiting: crate::machine::waiting::waiting(&held.live, self.moment(), &self.policy),
+                waiting: self.waiting(held, &known.node),
             }),
         })
     }
 
     /// Shows a node to those who look, and to the world.
-    fn show(&self, node: NodeId) {
-        if let Some(view) = self.view(node) {
-            self.outside.publish(view.status());
-            self.board.put(view);
+    fn show(&mut self, node: NodeId) {
+        let Some(view) = self.view(node) else { return };
+        if let Some(deployment) = &view.deployment
+            && let Some(held) = self.lives.get_mut(&deployment.live.deployment.id)
+        {
+            held.waiting.clone_from(&deployment.waiting);
         }
+        self.outside.publish(view.status());
+        self.board.put(view);
     }
 
-    fn show_all(&self) {
-        self.nodes.keys().for_each(|node| self.show(*node));
+    fn show_all(&mut self) {
+        let nodes: Vec<NodeId> = self.nodes.keys().copied().collect();
+        nodes.into_iter().for_each(|node| self.show(node));
         self.show_live_boots();
     }
 
