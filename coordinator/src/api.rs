@@ -4,7 +4,7 @@
 
 use piseduce_protocol::cause::Cause;
 use piseduce_protocol::command::{PartSize, Wipe};
-use piseduce_protocol::id::{DeploymentId, Hash, Run, Serial};
+use piseduce_protocol::id::{BootNumber, DeploymentId, Hash, Run, Serial};
 use piseduce_protocol::state::{Process, State};
 use piseduce_protocol::status::DeploymentStatus;
 use serde::{Deserialize, Serialize};
@@ -163,6 +163,144 @@ pub struct JournalEntry {
     pub cause: Option<Cause>,
     /// What else there is to say.
     pub detail: Option<String>,
+}
+
+/// What can be read about one run of a deployment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LogsView {
+    /// The deployment.
+    pub deployment: DeploymentId,
+    /// The node's name.
+    pub node: String,
+    /// The run.
+    pub run: Run,
+    /// The run that the deployment is in now.
+    pub present_run: Run,
+    /// Where the deployment is now.
+    pub state: State,
+    /// What happened, in order.
+    pub journal: Vec<JournalEntry>,
+    /// The agent's own log, in order.
+    pub agent: Vec<AgentLineView>,
+    /// What the run's script left behind.
+    pub script: Option<ScriptView>,
+}
+
+/// One line of an agent's log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AgentLineView {
+    /// Its number; grows with the time at which it was told.
+    pub id: u64,
+    /// The boot of the boot root that it is of.
+    pub boot: BootNumber,
+    /// When it was logged.
+    pub unix_ms: u64,
+    /// The line.
+    pub text: String,
+}
+
+/// What a script left behind.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ScriptView {
+    /// The exit code.
+    pub exit_code: i32,
+    /// The end of its output.
+    pub output: String,
+    /// When it was reported.
+    pub unix_ms: u64,
+}
+
+/// Everything that is known of a deployment, in one document and without secrets.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeploymentExport {
+    /// The version of this document; fields are only ever added.
+    pub schema: u32,
+    /// When it was made.
+    pub exported_unix_ms: u64,
+    /// The coordinator's version.
+    pub coordinator: String,
+    /// The node.
+    pub node: NodeEntry,
+    /// The deployment as it is now.
+    pub deployment: DeploymentView,
+    /// What the user asked for; none while the form is open.
+    pub form: Option<FormView>,
+    /// The image, while it is there.
+    pub image: Option<ImageView>,
+    /// What happened, in order.
+    pub journal: Vec<JournalEntry>,
+    /// The causes among that, in order.
+    pub causes: Vec<JournalEntry>,
+    /// What each agent said of itself when it came up: its version, the card, the bootloader's settings.
+    pub agents: Vec<AgentView>,
+    /// What was logged and printed, by run.
+    pub runs: Vec<RunView>,
+}
+
+/// A form without its secrets.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FormView {
+    /// The environment's name.
+    pub environment: String,
+    /// Its image.
+    pub manifest: Hash,
+    /// Whether the environment's family reports its first boot.
+    pub reports: bool,
+    /// How large the root partition becomes.
+    pub part_size: PartSize,
+    /// Whether a password was given.
+    pub has_password: bool,
+    /// The fingerprints of the SSH keys.
+    pub ssh_keys: Vec<String>,
+    /// The script's length in bytes, when there is one.
+    pub script_bytes: Option<usize>,
+    /// Its BLAKE3.
+    pub script_hash: Option<Hash>,
+    /// The script itself, when that was asked for.
+    pub script: Option<String>,
+    /// Whether the script may run again after a cut inside it.
+    pub rerun_script: bool,
+    /// How long the script may take, in seconds.
+    pub script_seconds: u32,
+}
+
+/// An image, as its manifest describes it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ImageView {
+    /// Its length in bytes.
+    pub image_bytes: u64,
+    /// How its system is configured; `opaque` is not.
+    pub family: String,
+    /// What the family was recognised by.
+    pub family_evidence: String,
+    /// The architecture of its programs, when known.
+    pub architecture: Option<String>,
+    /// The number of the partition with the root file system.
+    pub root: Option<u8>,
+}
+
+/// What an agent said of itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AgentView {
+    /// The run.
+    pub run: Run,
+    /// The boot of the boot root.
+    pub boot: BootNumber,
+    /// When.
+    pub unix_ms: u64,
+    /// Its words, as it said them.
+    pub hello: serde_json::Value,
+}
+
+/// One run's log and output.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunView {
+    /// The run.
+    pub run: Run,
+    /// The agent's own log, in order.
+    pub agent: Vec<AgentLineView>,
+    /// What the script left behind.
+    pub script: Option<ScriptView>,
 }
 
 /// What was started on one node.

@@ -5,7 +5,7 @@ use crate::api::ErrorBody;
 use crate::runner::{Distrust, RequestError};
 use crate::store::{Conflict, StoreError};
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
@@ -71,12 +71,24 @@ impl From<Conflict> for ApiError {
                 message,
                 "`piseduce node list` shows what there is",
             ),
+            Conflict::Missing { what: "deployment", .. } => ApiError::new(
+                StatusCode::NOT_FOUND,
+                "missing",
+                message,
+                "`piseduce deployment list` shows the latest",
+            ),
+            Conflict::Missing { what: "switch", .. } => ApiError::new(
+                StatusCode::NOT_FOUND,
+                "missing",
+                message,
+                "nothing was imported: register the switch with a [[switch]] entry of this name",
+            ),
             Conflict::Missing { .. } => ApiError::new(StatusCode::NOT_FOUND, "missing", message, ""),
             Conflict::Taken { .. } => ApiError::conflict("taken", message, "choose another name"),
             Conflict::Held { .. } => {
                 ApiError::conflict("held", message, "choose another node, or ask its holder")
             }
-            Conflict::InUse { .. } => ApiError::conflict("in_use", message, ""),
+            Conflict::InUse { .. } => ApiError::conflict("in_use", message, "nothing was changed"),
         }
     }
 }
@@ -115,6 +127,12 @@ fn clock_hint(why: Distrust) -> &'static str {
 
 impl From<JsonRejection> for ApiError {
     fn from(rejection: JsonRejection) -> Self {
+        ApiError::invalid(rejection.body_text(), "")
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
         ApiError::invalid(rejection.body_text(), "")
     }
 }

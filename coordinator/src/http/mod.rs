@@ -9,6 +9,8 @@ mod first_boot;
 mod images;
 mod view;
 
+pub use view::environment as environment_view;
+
 use crate::credentials::Credentials;
 use crate::image::Library;
 use crate::runner::{Board, Handle};

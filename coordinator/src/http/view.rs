@@ -1,13 +1,19 @@
 //! Domain values as the JSON of the API, by hand.
 
 use super::Shared;
-use crate::api::{DeploymentView, EnvironmentView, JournalEntry, NodeView, OwesView, ReservationView};
+use crate::api::{
+    AgentLineView, AgentView, DeploymentView, EnvironmentView, FormView, ImageView, JournalEntry, NodeEntry,
+    NodeView, OwesView, ReservationView, ScriptView,
+};
 use crate::clock::UnixMs;
-use crate::domain::deployment::{Deployment, Evidence};
+use crate::domain::deployment::{Deployment, Evidence, Form};
 use crate::domain::environment::Environment;
+use crate::domain::node::NodeAttributes;
 use crate::domain::reservation::Reservation;
 use crate::runner::NodeView as Known;
-use crate::store::{Entry, StoredDeployment};
+use crate::store::{AgentHello, AgentLine, Entry, ScriptOutput, StoredDeployment};
+use piseduce_protocol::id::Hash;
+use piseduce_protocol::manifest::Manifest;
 use piseduce_protocol::state::State;
 use piseduce_protocol::status::DeploymentStatus;
 
@@ -83,7 +89,8 @@ pub(super) fn entry(entry: Entry) -> JournalEntry {
     }
 }
 
-pub(super) fn environment(environment: Environment) -> EnvironmentView {
+/// An environment as the API shows it.
+pub fn environment(environment: Environment) -> EnvironmentView {
     let UnixMs(added_unix_ms) = environment.added;
     EnvironmentView {
         name: environment.name,
@@ -102,5 +109,67 @@ pub(super) fn reservation(reservation: Reservation) -> ReservationView {
         owner: reservation.owner,
         until_unix_ms: reservation.until.0,
         nodes: reservation.nodes,
+    }
+}
+
+pub(super) fn attributes(attributes: NodeAttributes) -> NodeEntry {
+    NodeEntry {
+        name: attributes.name,
+        serial: attributes.serial,
+        mac: attributes.mac,
+        model: attributes.model,
+        switch: attributes.switch,
+        port: attributes.port,
+    }
+}
+
+/// A form without password and keys; with the script only for who asked for it.
+pub(super) fn form(form: &Form, with_script: bool) -> FormView {
+    let fingerprint = |key: &String| match ssh_key::PublicKey::from_openssh(key) {
+        Ok(key) => key.fingerprint(ssh_key::HashAlg::Sha256).to_string(),
+        // Keys are checked when the form is sent; whatever else got in is not shown.
+        Err(_) => "not a key".into(),
+    };
+    let script = form.script.as_ref();
+    FormView {
+        environment: form.environment.clone(),
+        manifest: form.manifest,
+        reports: form.reports,
+        part_size: form.part_size,
+        has_password: form.password_hash.is_some(),
+        ssh_keys: form.ssh_keys.iter().map(fingerprint).collect(),
+        script_bytes: script.map(Vec::len),
+        script_hash: script.map(|script| Hash::of(script)),
+        script: script.filter(|_| with_script).map(|script| String::from_utf8_lossy(script).into_owned()),
+        rerun_script: form.rerun_script,
+        script_seconds: form.script_seconds,
+    }
+}
+
+pub(super) fn image(manifest: &Manifest) -> ImageView {
+    ImageView {
+        image_bytes: manifest.image_bytes,
+        family: manifest.family.clone(),
+        family_evidence: manifest.family_evidence.clone(),
+        architecture: manifest.architecture.clone(),
+        root: manifest.root,
+    }
+}
+
+pub(super) fn agent_line(line: AgentLine) -> AgentLineView {
+    AgentLineView { id: line.id, boot: line.boot, unix_ms: line.at.0, text: line.text }
+}
+
+pub(super) fn agent(hello: AgentHello) -> AgentView {
+    // What is stored was made from a value; were it damaged, the text would still tell something.
+    let words = serde_json::from_str(&hello.hello).unwrap_or(serde_json::Value::String(hello.hello));
+    AgentView { run: hello.run, boot: hello.boot, unix_ms: hello.at.0, hello: words }
+}
+
+pub(super) fn script(output: &ScriptOutput) -> ScriptView {
+    ScriptView {
+        exit_code: output.exit_code,
+        output: String::from_utf8_lossy(&output.output).into_owned(),
+        unix_ms: output.at.0,
     }
 }

@@ -2,6 +2,7 @@
 
 mod deployments;
 mod environments;
+mod logs;
 mod nodes;
 mod reservations;
 
@@ -11,8 +12,9 @@ use super::error::ApiError;
 use crate::api::{CoordinatorView, HealthView};
 use crate::clock::{self, Instant};
 use crate::permission::Action;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{FromRequest, Request, State};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Query, Request, State};
+use axum::http::request::Parts;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::de::DeserializeOwned;
@@ -25,7 +27,8 @@ pub(super) fn routes() -> Router<Shared> {
         .merge(nodes::routes())
         .merge(reservations::routes())
         .merge(environments::routes())
-        .merge(deployments::routes());
+        .merge(deployments::routes())
+        .merge(logs::routes());
     Router::new().nest("/api/v1", v1).fallback(unknown)
 }
 
@@ -70,5 +73,17 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Body<T> {
     async fn from_request(request: Request, shared: &Shared) -> Result<Self, ApiError> {
         let parsed: Result<Json<T>, JsonRejection> = Json::from_request(request, shared).await;
         Ok(Body(parsed?.0))
+    }
+}
+
+/// What a URL asks for behind its `?`, with errors that look like all others.
+struct Asked<T>(T);
+
+impl<T: DeserializeOwned> FromRequestParts<Shared> for Asked<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, ApiError> {
+        let parsed: Result<Query<T>, QueryRejection> = Query::from_request_parts(parts, shared).await;
+        Ok(Asked(parsed?.0))
     }
 }
