@@ -1,23 +1,46 @@
 //! The `piseduce` program: parses its command line, sets up the log, runs one subcommand, maps the exit
-//! code: 0 done, 1 an error, 2 a wrong command line, 3 a deployment that was waited for did not end well.
+//! code as [`EPILOGUE`] says.
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser, Subcommand};
+use piseduce_coordinator::app;
 use piseduce_coordinator::client::commands::{self, Command, EnvironmentCommand};
+use piseduce_coordinator::client::error::{EXIT_ENDED_BADLY, EXIT_FAILED};
 use piseduce_coordinator::client::{ClientError, ConnectionOptions, Ended};
 use piseduce_coordinator::operate::backup::{self, restore};
 use piseduce_coordinator::operate::user::UserCommand;
 use piseduce_coordinator::operate::{ConfigOption, doctor, environment, user};
-use piseduce_coordinator::{app, print};
+use piseduce_coordinator::print::{self, Output};
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
+/// Exit code of clap for a wrong command line.
+const EXIT_USAGE: i32 = 2;
+
+/// Below every help text.
+const EPILOGUE: &str = "\
+Exit codes:
+  0    done
+  1    failed here: a file, the settings, the token
+  2    a wrong command line
+  3    a deployment that was waited for did not end well
+  4    the coordinator does not answer
+  5    the coordinator said no
+  130  interrupted; what was asked for goes on
+
+With --json results are JSON, one object a line on standard output, each with `schema`; an error is one such
+object on standard error with `code`, `message` and `hint`. Fields are only ever added.";
+
 /// Deploys operating systems to racks of Raspberry Pis.
 #[derive(Parser)]
-#[command(version, propagate_version = true)]
+#[command(version, propagate_version = true, arg_required_else_help = true, after_help = EPILOGUE)]
 struct Arguments {
     #[command(flatten)]
     connection: ConnectionOptions,
+    /// Print results and errors as JSON, for programs
+    #[arg(long, global = true)]
+    json: bool,
     #[command(subcommand)]
     subcommand: Top,
 }
@@ -40,6 +63,11 @@ enum Top {
     Environment(Environments),
     #[command(flatten)]
     Ask(Command),
+    /// Print what a shell completes, such as `piseduce completions bash >/etc/bash_completion.d/piseduce`
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
 }
 
 #[derive(Subcommand)]
@@ -61,7 +89,10 @@ enum Environments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return misunderstood(&error),
+    };
     let filter =
         EnvFilter::try_from_env("PISEDUCE_LOG").unwrap_or_else(|_| EnvFilter::new("info,rumqttd=off"));
     let colours = std::io::stderr().is_terminal();
@@ -72,31 +103,64 @@ fn main() -> ExitCode {
         Some(_) => log.without_time().init(),
         None => log.init(),
     }
-    match run(arguments) {
+    let output = if arguments.json { Output::Json } else { Output::Text };
+    match run(arguments, output) {
         Ok(Ended::Well) => ExitCode::SUCCESS,
-        Ok(Ended::Badly) => ExitCode::from(3),
-        Err(error) => {
-            let hint = error.downcast_ref::<ClientError>().map(ClientError::hint).unwrap_or_default();
-            print::error(format!("{error:#}"), &hint);
-            ExitCode::FAILURE
+        Ok(Ended::Badly) => ExitCode::from(EXIT_ENDED_BADLY),
+        Err(error) => failed(&error, output),
+    }
+}
+
+/// Prints help where it was asked for, and what is wrong with a command line for whom it was written.
+fn misunderstood(error: &clap::Error) -> ExitCode {
+    // A command line that cannot be parsed may still say for whom the answer is.
+    let json = std::env::args_os().any(|argument| argument == "--json");
+    if error.exit_code() == EXIT_USAGE && json {
+        let text = error.to_string();
+        let message = text.lines().next().unwrap_or_default();
+        let message = message.strip_prefix("error: ").unwrap_or(message);
+        Output::Json.fail("usage", message, "see `piseduce --help`");
+    } else if error.kind() == ErrorKind::MissingSubcommand && std::env::args_os().len() == 1 {
+        // Settings in the environment make clap believe that something was asked for.
+        print::aside(Arguments::command().render_help());
+    } else {
+        // A terminal that went away is no error.
+        let _ = error.print();
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_FAILED))
+}
+
+fn failed(error: &anyhow::Error, output: Output) -> ExitCode {
+    let message = format!("{error:#}");
+    match error.downcast_ref::<ClientError>() {
+        Some(known) => {
+            output.fail(known.code(), &message, &known.hint());
+            ExitCode::from(known.exit_code())
+        }
+        None => {
+            output.fail("failed", &message, "");
+            ExitCode::from(EXIT_FAILED)
         }
     }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<Ended> {
+fn run(arguments: Arguments, output: Output) -> anyhow::Result<Ended> {
     let connection = arguments.connection;
-    let list = |command| commands::environment(&connection, command);
+    let ask = |command| commands::environment(&connection, output, command);
     match arguments.subcommand {
         Top::Serve(config) => runtime()?.block_on(app::serve(config.read()?))?,
-        Top::Doctor(arguments) => doctor::doctor(&arguments)?,
+        Top::Doctor(arguments) => doctor::doctor(&arguments, output)?,
         Top::Backup(arguments) => runtime()?.block_on(backup::backup(arguments))?,
         Top::Restore(arguments) => runtime()?.block_on(restore::restore(arguments))?,
-        Top::User(command) => runtime()?.block_on(user::run(command))?,
-        Top::Environment(Environments::Add(add)) => runtime()?.block_on(environment::add(add))?,
-        Top::Environment(Environments::List) => list(EnvironmentCommand::List)?,
-        Top::Environment(Environments::Show { name }) => list(EnvironmentCommand::Show(name))?,
-        Top::Environment(Environments::Remove { name }) => list(EnvironmentCommand::Remove(name))?,
-        Top::Ask(command) => return commands::run(&connection, command),
+        Top::User(command) => runtime()?.block_on(user::run(command, output))?,
+        Top::Environment(Environments::Add(add)) => runtime()?.block_on(environment::add(add, output))?,
+        Top::Environment(Environments::List) => ask(EnvironmentCommand::List)?,
+        Top::Environment(Environments::Show { name }) => ask(EnvironmentCommand::Show(name))?,
+        Top::Environment(Environments::Remove { name }) => ask(EnvironmentCommand::Remove(name))?,
+        Top::Ask(command) => return Ok(commands::run(&connection, output, command)?),
+        Top::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "piseduce", &mut std::io::stdout());
+        }
     }
     Ok(Ended::Well)
 }

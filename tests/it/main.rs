@@ -4,6 +4,7 @@
 mod admission;
 mod backup;
 mod calendar;
+mod client;
 mod crashes;
 mod demo;
 mod deploy;

@@ -1,5 +1,6 @@
 //! Where the coordinator is, who asks, and how an answer that is an error becomes one.
 
+use super::error::ClientError;
 use crate::api::ErrorBody;
 use clap::Args;
 use serde::Serialize;
@@ -16,85 +17,67 @@ const ANSWER_BYTES_MAX: u64 = 64 << 20;
 #[derive(Clone, Debug, Args)]
 pub struct ConnectionOptions {
     /// The coordinator's address
-    #[arg(long, global = true, env = "PISEDUCE_URL", default_value = "http://127.0.0.1:8080")]
+    #[arg(long, global = true, env = "PISEDUCE_URL", default_value = "http://127.0.0.1:8080",
+        value_parser = base_url)]
     url: String,
-    /// File with the token of `piseduce user add` [default: ~/.config/piseduce/token]
-    #[arg(long, global = true, env = "PISEDUCE_TOKEN_FILE")]
+    /// File with the token of `piseduce user add` [env: PISEDUCE_TOKEN_FILE] [default: ~/.config/piseduce/token]
+    // Not read from the environment by clap: `user add` has an option of this name for where to *write* a token.
+    #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// The token itself; from the environment only
     #[arg(long, env = "PISEDUCE_TOKEN", hide = true, hide_env_values = true)]
     token: Option<String>,
 }
 
-/// What goes wrong between command line and coordinator.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// No token.
-    #[error("no token in {file}: {source}")]
-    Token {
-        /// Where it should be.
-        file: PathBuf,
-        /// Why it could not be read.
-        source: std::io::Error,
-    },
-    /// No answer.
-    #[error("no answer from the coordinator at {url}: {source}")]
-    Unreachable {
-        /// Where it should be.
-        url: String,
-        /// Why.
-        source: Box<ureq::Error>,
-    },
-    /// An answer that is not the API's.
-    #[error("{url} answers with status {status}, but not like a PiSeduce coordinator")]
-    Foreign {
-        /// Who answered.
-        url: String,
-        /// With which status.
-        status: u16,
-    },
-    /// The coordinator says no.
-    #[error("{}", .0.message)]
-    Refused(ErrorBody),
-}
-
-impl ClientError {
-    /// What to do about it; may be empty.
-    pub fn hint(&self) -> String {
-        match self {
-            ClientError::Token { .. } => {
-                "name the file with --token-file or PISEDUCE_TOKEN_FILE; `piseduce user add` makes a token"
-                    .into()
-            }
-            ClientError::Unreachable { .. } | ClientError::Foreign { .. } => {
-                "is `piseduce serve` running, and is --url or PISEDUCE_URL its people's listener?".into()
-            }
-            ClientError::Refused(body) => body.hint.clone(),
+/// The address of a coordinator as it may be given.
+fn base_url(text: &str) -> Result<String, String> {
+    match text.strip_prefix("http://") {
+        Some(rest) if !rest.is_empty() && !rest.starts_with('/') && !rest.contains(char::is_whitespace) => {
+            Ok(text.trim_end_matches('/').into())
         }
+        _ if text.starts_with("https://") => {
+            Err("this program speaks plain HTTP: reach the coordinator by an SSH tunnel or VPN".into())
+        }
+        _ => Err("expected is an address such as http://10.0.0.1:8080".into()),
     }
 }
 
-/// A way to ask the coordinator.
+/// A way to ask the coordinator; clones share its connections.
+#[derive(Clone)]
 pub struct Connection {
     agent: ureq::Agent,
     url: String,
     authorization: String,
+    /// Where the token is from, for people.
+    token_place: String,
+}
+
+/// The token, and where it is from.
+fn token(options: &ConnectionOptions) -> Result<(String, String), ClientError> {
+    if let Some(token) = &options.token {
+        return Ok((token.clone(), "PISEDUCE_TOKEN".into()));
+    }
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let file = options.token_file.clone().or_else(|| variable("PISEDUCE_TOKEN_FILE"));
+    let home = || variable("HOME").unwrap_or_default().join(".config/piseduce/token");
+    let file = file.unwrap_or_else(home);
+    match std::fs::read_to_string(&file) {
+        Ok(token) => Ok((token, file.display().to_string())),
+        Err(source) => Err(ClientError::Token { file, source }),
+    }
 }
 
 impl Connection {
     /// Reads the token; connects with the first request.
     ///
     /// # Errors
-    /// [`ClientError::Token`].
+    /// [`ClientError::Token`] and [`ClientError::NotAToken`].
     pub fn open(options: &ConnectionOptions) -> Result<Self, ClientError> {
-        let token = match &options.token {
-            Some(token) => token.clone(),
-            None => {
-                let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-                let file = options.token_file.clone().unwrap_or_else(|| home.join(".config/piseduce/token"));
-                std::fs::read_to_string(&file).map_err(|source| ClientError::Token { file, source })?
-            }
-        };
+        let (token, token_place) = token(options)?;
+        let token = token.trim();
+        if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(ClientError::NotAToken { place: token_place });
+        }
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(ANSWER_MAX))
             .http_status_as_error(false)
@@ -102,8 +85,9 @@ impl Connection {
             .build();
         Ok(Connection {
             agent: config.into(),
-            url: options.url.trim_end_matches('/').into(),
-            authorization: format!("Bearer {}", token.trim()),
+            url: options.url.clone(),
+            authorization: format!("Bearer {token}"),
+            token_place,
         })
     }
 
@@ -114,7 +98,7 @@ impl Connection {
     /// Reads a resource.
     ///
     /// # Errors
-    /// Every [`ClientError`] but the token's.
+    /// What the coordinator answers, or that it does not.
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.answer(self.agent.get(self.at(path)).header("Authorization", &self.authorization).call())
     }
@@ -122,7 +106,7 @@ impl Connection {
     /// Sends something.
     ///
     /// # Errors
-    /// Every [`ClientError`] but the token's.
+    /// What the coordinator answers, or that it does not.
     pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
         self.answer(
             self.agent.post(self.at(path)).header("Authorization", &self.authorization).send_json(body),
@@ -132,7 +116,7 @@ impl Connection {
     /// Removes a resource.
     ///
     /// # Errors
-    /// Every [`ClientError`] but the token's.
+    /// What the coordinator answers, or that it does not.
     pub fn delete(&self, path: &str) -> Result<(), ClientError> {
         let response = self.agent.delete(self.at(path)).header("Authorization", &self.authorization).call();
         self.text(response).map(drop)
@@ -143,17 +127,25 @@ impl Connection {
         serde_json::from_str(&text).map_err(|_| ClientError::Foreign { url: self.url.clone(), status })
     }
 
+    fn unreachable(&self, error: ureq::Error) -> ClientError {
+        let source = match error {
+            ureq::Error::Io(error) => error.into(),
+            ureq::Error::Timeout(_) => format!("it said nothing for {} s", ANSWER_MAX.as_secs()).into(),
+            other => other.into(),
+        };
+        ClientError::Unreachable { url: self.url.clone(), source }
+    }
+
     fn text(&self, response: Response) -> Result<(u16, String), ClientError> {
-        let unreachable =
-            |source| ClientError::Unreachable { url: self.url.clone(), source: Box::new(source) };
-        let mut response = response.map_err(unreachable)?;
+        let mut response = response.map_err(|error| self.unreachable(error))?;
         let status = response.status().as_u16();
         let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
-        let text = text.map_err(unreachable)?;
+        let text = text.map_err(|error| self.unreachable(error))?;
         if response.status().is_success() {
             return Ok((status, text));
         }
-        match serde_json::from_str(&text) {
+        match serde_json::from_str::<ErrorBody>(&text) {
+            Ok(_) if status == 401 => Err(ClientError::UnknownToken { place: self.token_place.clone() }),
             Ok(body) => Err(ClientError::Refused(body)),
             Err(_) => Err(ClientError::Foreign { url: self.url.clone(), status }),
         }
@@ -161,3 +153,34 @@ impl Connection {
 }
 
 type Response = Result<ureq::http::Response<ureq::Body>, ureq::Error>;
+
+/// A name as one level of a path, whatever is in it.
+pub(super) fn level(name: &str) -> String {
+    let mut level = String::new();
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => level.push(char::from(byte)),
+            other => level += &format!("%{other:02X}"),
+        }
+    }
+    level
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_one_level_of_a_path() {
+        assert_eq!(level("pi-1"), "pi-1");
+        assert_eq!(level("../a b?c"), "%2E%2E%2Fa%20b%3Fc");
+    }
+
+    #[test]
+    fn a_url_is_http_with_a_host() {
+        assert_eq!(base_url("http://head:8080/").as_deref(), Ok("http://head:8080"));
+        for wrong in ["", "head:8080", "http://", "http:///x", "http://a b", "https://head", "ftp://head"] {
+            assert!(base_url(wrong).is_err(), "{wrong}");
+        }
+    }
+}

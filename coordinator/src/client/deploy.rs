@@ -1,10 +1,12 @@
 //! `deploy`, and the requests by node name that may be waited for.
 
-use super::connection::{ClientError, Connection};
+use super::connection::{Connection, level};
+use super::error::ClientError;
+use super::interrupt::until_interrupted;
+use super::nodes::{by_name, read};
 use super::{tables, watch};
-use crate::api::{DeployRequest, DeploymentHistory, Started};
-use crate::print;
-use anyhow::Context as _;
+use crate::api::{DeployRequest, DeploymentView, Started};
+use crate::print::{self, Output};
 use clap::Args;
 use piseduce_protocol::command::PartSize;
 use piseduce_protocol::state::State;
@@ -45,14 +47,21 @@ pub struct DeployOptions {
 }
 
 /// Sends the form.
-pub(super) fn deploy(connection: &Connection, options: DeployOptions) -> anyhow::Result<Ended> {
+pub(super) fn deploy(
+    connection: &Connection,
+    output: Output,
+    options: DeployOptions,
+) -> Result<Ended, ClientError> {
     let mut ssh_keys = Vec::new();
     for file in &options.ssh_key {
         let text = read(file)?;
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         ssh_keys.extend(lines.map(ToOwned::to_owned));
     }
-    let script_seconds = options.script_time.map(|time| u32::try_from(Duration::from(time).as_secs()));
+    let script_seconds = options.script_time.map(|time| {
+        let seconds = Duration::from(time).as_secs();
+        u32::try_from(seconds).map_err(|_| ClientError::ScriptTime(seconds))
+    });
     let request = DeployRequest {
         nodes: options.nodes,
         environment: options.environment,
@@ -60,25 +69,36 @@ pub(super) fn deploy(connection: &Connection, options: DeployOptions) -> anyhow:
         password_hash: options.password_file.as_deref().map(password_hash).transpose()?,
         script: options.script.as_deref().map(read).transpose()?,
         rerun_script: options.rerun_script,
-        script_seconds: script_seconds.transpose().context("the script's time limit is too long")?,
+        script_seconds: script_seconds.transpose()?,
         part_size: Some(options.part_size),
     };
     let started: Vec<Started> = connection.post("deployments", &request)?;
-    follow(connection, &started, options.wait)
+    follow(connection, output, started, options.wait)
 }
 
-/// Asks for the same thing at each node.
+/// Asks for the same thing at each node. All nodes are looked at before the first is touched, and what was
+/// started is told even if a later one refuses.
 pub(super) fn ask(
     connection: &Connection,
+    output: Output,
     request: &str,
     nodes: &[String],
     wait: bool,
-) -> anyhow::Result<Ended> {
+) -> Result<Ended, ClientError> {
+    nodes.iter().try_for_each(|node| by_name(connection, node).map(drop))?;
     let mut started = Vec::new();
     for node in nodes {
-        started.push(connection.post::<Started>(&format!("nodes/{node}/{request}"), &())?);
+        match connection.post::<Started>(&format!("nodes/{}/{request}", level(node)), &()) {
+            Ok(one) => started.push(one),
+            Err(error) => {
+                if !started.is_empty() {
+                    tell(output, &started);
+                }
+                return Err(error);
+            }
+        }
     }
-    follow(connection, &started, wait)
+    follow(connection, output, started, wait)
 }
 
 /// How the deployments that were waited for ended.
@@ -90,34 +110,60 @@ pub enum Ended {
     Badly,
 }
 
-/// Tells what was started and, if wished, how it ends.
-fn follow(connection: &Connection, started: &[Started], wait: bool) -> anyhow::Result<Ended> {
-    if !wait {
-        for one in started {
-            print::line(format!("{}: deployment {}", one.node, one.deployment));
+impl Ended {
+    /// How a deployment in this state has ended.
+    pub(super) fn in_state(state: State) -> Self {
+        match state {
+            State::Deployed | State::Ended => Ended::Well,
+            _ => Ended::Badly,
         }
-        return Ok(Ended::Well);
     }
-    wait_for(connection, started).map_err(Into::into)
+}
+
+fn tell(output: Output, started: &[Started]) {
+    output.tell("started", started, |started| {
+        let lines = started.iter().map(|one| format!("{}: deployment {}", one.node, one.deployment));
+        lines.collect::<Vec<_>>().join("\n")
+    });
+}
+
+/// Tells what was started and, if wished, how it ends.
+fn follow(
+    connection: &Connection,
+    output: Output,
+    started: Vec<Started>,
+    wait: bool,
+) -> Result<Ended, ClientError> {
+    if wait {
+        return wait_for(connection, output, started);
+    }
+    tell(output, &started);
+    Ok(Ended::Well)
 }
 
 /// Follows deployments to their rest and tells how each stands.
-pub(super) fn wait_for(connection: &Connection, started: &[Started]) -> Result<Ended, ClientError> {
-    let histories = watch::until_rest(connection, started)?;
-    print::line(tables::seconds_by_state(&histories));
-    let mut ended = Ended::Well;
-    for history in &histories {
-        let (text, well) = stands(history);
-        print::line(text);
-        if !well {
-            ended = Ended::Badly;
+pub(super) fn wait_for(
+    connection: &Connection,
+    output: Output,
+    started: Vec<Started>,
+) -> Result<Ended, ClientError> {
+    let (asking, watched) = (connection.clone(), started.clone());
+    let histories = until_interrupted(started, move || watch::until_rest(&asking, output, &watched))?;
+    match output {
+        Output::Text => {
+            print::line(tables::seconds_by_state(&histories));
+            histories.iter().for_each(|history| print::line(stands(&history.deployment)));
+        }
+        Output::Json => {
+            let rested: Vec<&DeploymentView> = histories.iter().map(|history| &history.deployment).collect();
+            output.tell("rested", &rested, |_| String::new());
         }
     }
-    Ok(ended)
+    let ends = histories.iter().map(|history| Ended::in_state(history.deployment.status.state));
+    Ok(if ends.into_iter().all(|end| end == Ended::Well) { Ended::Well } else { Ended::Badly })
 }
 
-fn stands(history: &DeploymentHistory) -> (String, bool) {
-    let deployment = &history.deployment;
+fn stands(deployment: &DeploymentView) -> String {
     let status = &deployment.status;
     let mut text = format!("{}: {}", deployment.node, status.state);
     match (&status.cause, &deployment.evidence) {
@@ -128,21 +174,21 @@ fn stands(history: &DeploymentHistory) -> (String, bool) {
     if let Some(fingerprint) = deployment.fingerprint.as_ref().filter(|_| status.state == State::Deployed) {
         text += &format!(", host key {fingerprint}");
     }
-    (text, matches!(status.state, State::Deployed | State::Ended))
-}
-
-fn read(file: &Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(file).with_context(|| format!("failed to read {}", file.display()))
+    text
 }
 
 /// The hash of the password in a file's first line, as every libcrypt takes it.
-fn password_hash(file: &Path) -> anyhow::Result<String> {
+fn password_hash(file: &Path) -> Result<String, ClientError> {
     let text = read(file)?;
     let password = text.lines().next().unwrap_or_default();
-    anyhow::ensure!(!password.is_empty(), "the first line of {} is empty", file.display());
+    if password.is_empty() {
+        return Err(ClientError::NoPassword(file.into()));
+    }
+    let failed =
+        |why: &dyn std::fmt::Display| ClientError::Password { file: file.into(), why: why.to_string() };
     // The crate's own salts are longer than the 16 characters that libcrypt accepts: 12 bytes make 16.
     let mut salt = [0; 12];
-    getrandom::fill(&mut salt).map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
+    getrandom::fill(&mut salt).map_err(|error| failed(&error))?;
     let hash = ShaCrypt::default().hash_password_with_salt(password.as_bytes(), &salt);
-    Ok(hash.map_err(|error| anyhow::anyhow!("the password cannot be hashed: {error}"))?.to_string())
+    hash.map(|hash| hash.to_string()).map_err(|error| failed(&error))
 }

@@ -1,11 +1,20 @@
 //! The command line as a client of the HTTP API. Knows the API's JSON and nothing of what is behind it.
 
 pub mod commands;
+pub mod error;
 
 mod connection;
 mod deploy;
+mod deployments;
+mod environments;
+mod follow;
+mod interrupt;
+mod logs;
+mod nodes;
+mod table;
 mod tables;
 mod watch;
 
-pub use connection::{ClientError, Connection, ConnectionOptions};
+pub use connection::{Connection, ConnectionOptions};
 pub use deploy::Ended;
+pub use error::ClientError;

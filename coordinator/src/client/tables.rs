@@ -1,112 +1,219 @@
-//! Tables as text: columns as wide as their widest cell.
+//! The API's values as text for eyes. Calendar times are UTC, as their `Z` says.
 
-use crate::api::{DeploymentHistory, DeploymentView, EnvironmentView, JournalEntry, NodeView};
+use super::table::{Cell, Look, pairs, printable, table};
+use crate::api::{DeploymentHistory, DeploymentView, EnvironmentView, JournalEntry, NodeView, ScriptView};
 use crate::domain::reservation::utc;
+use crate::print::Screen;
+use piseduce_protocol::report::Progress;
 use piseduce_protocol::state::{Process, State};
+use piseduce_protocol::status::DeploymentStatus;
 
-/// Rows under a heading, aligned.
-pub(super) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
-    let mut widths: Vec<usize> = heading.iter().map(|cell| cell.chars().count()).collect();
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let line = |cells: Vec<&str>| {
-        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    let mut lines = vec![line(heading.to_vec())];
-    lines.extend(rows.iter().map(|row| line(row.iter().map(String::as_str).collect())));
-    lines.join("\n")
+fn or_dash(text: Option<impl ToString>) -> Cell {
+    text.map_or_else(|| "-".into(), |text| text.to_string()).into()
 }
 
-fn or_dash(text: Option<impl ToString>) -> String {
-    text.map_or_else(|| "-".into(), |text| text.to_string())
+fn state(state: State) -> Cell {
+    let look = match state {
+        State::Deployed => Look::Good,
+        State::Lost | State::Failed | State::Quarantined => Look::Bad,
+        State::Initialized | State::Ended => Look::Plain,
+        _ => Look::Moving,
+    };
+    Cell::looking(state.to_string(), look)
+}
+
+/// How far the work is and why it stops or waits, as far as there is something to say.
+fn why(status: &DeploymentStatus) -> String {
+    let progress = status.progress.filter(|progress| progress.total > 0);
+    let mut parts: Vec<String> = progress.map(|known| self::progress(&known)).into_iter().collect();
+    parts.extend(status.cause.as_ref().map(ToString::to_string));
+    parts.extend(status.waiting.as_ref().map(|waiting| format!("waiting for {waiting}")));
+    parts.join("; ")
+}
+
+/// How far a piece of work is.
+pub(super) fn progress(progress: &Progress) -> String {
+    let (done, total) = (progress.done / 1_000_000, progress.total / 1_000_000);
+    let mut text = format!("{done} of {total} MB, {:.1} MB/s", progress.rate as f64 / 1e6);
+    if let Some(seconds) = progress.seconds_left {
+        text += &format!(", {seconds} s left");
+    }
+    text
 }
 
 /// Nodes and who has them.
-pub(super) fn nodes(nodes: &[NodeView]) -> String {
-    let rows: Vec<Vec<String>> = nodes
-        .iter()
-        .map(|node| {
-            let deployment = node.deployment.as_ref();
-            vec![
-                node.name.clone(),
-                deployment.map_or("free".into(), |d| d.state.to_string()),
-                or_dash(deployment.and_then(|d| d.environment.clone())),
-                or_dash(deployment.map(|d| &d.owner)),
-                or_dash(node.until_unix_ms.map(utc)),
-                node.model.clone(),
-                format!("{}/{}", node.switch, node.port),
-                node.serial.to_string(),
-            ]
-        })
-        .collect();
-    table(&["NODE", "STATE", "ENVIRONMENT", "HELD BY", "UNTIL", "MODEL", "PORT", "SERIAL"], &rows)
+pub(super) fn nodes(nodes: &[NodeView], screen: Screen) -> String {
+    let row = |node: &NodeView| {
+        let deployment = node.deployment.as_ref();
+        vec![
+            node.name.as_str().into(),
+            deployment.map_or_else(|| "free".into(), |d| state(d.state)),
+            or_dash(deployment.and_then(|d| d.environment.clone())),
+            or_dash(deployment.map(|d| &d.owner)),
+            or_dash(node.until_unix_ms.map(utc)),
+            deployment.map(why).unwrap_or_default().into(),
+        ]
+    };
+    let heading = ["NODE", "STATE", "ENVIRONMENT", "HELD BY", "UNTIL", "WHY"];
+    table(&heading, nodes.iter().map(row).collect(), screen)
+}
+
+/// One node.
+pub(super) fn node(node: &NodeView, screen: Screen) -> String {
+    let power = node.power.map_or("unknown", |on| if on { "on" } else { "off" });
+    let mut lines = vec![
+        ("node", node.name.as_str().into()),
+        ("model", node.model.as_str().into()),
+        ("serial", node.serial.to_string().into()),
+        ("address", node.mac.as_str().into()),
+        ("switch", node.switch.as_str().into()),
+        ("port", node.port.as_str().into()),
+        ("power", power.into()),
+    ];
+    if let Some(owes) = &node.owes {
+        let owed = format!(
+            "a wipe ({}) before another user deploys: content of {} is on it",
+            owes.wipe, owes.used_by
+        );
+        lines.push(("card owes", owed.into()));
+    }
+    match &node.deployment {
+        None => lines.push(("state", "free".into())),
+        Some(deployment) => {
+            let see = format!("{0}: see `piseduce deployment show {0}`", deployment.id);
+            lines.push(("deployment", see.into()));
+            lines.extend(standing(deployment, node.until_unix_ms));
+        }
+    }
+    pairs(lines, screen)
+}
+
+/// Where a deployment is, why, and whose it is.
+fn standing(status: &DeploymentStatus, until_unix_ms: Option<u64>) -> Vec<(&'static str, Cell)> {
+    let until = until_unix_ms.map(|until| format!(", until {}", utc(until))).unwrap_or_default();
+    let mut lines = vec![
+        ("state", state(status.state)),
+        ("since", utc(status.since_unix_ms).into()),
+        ("process", status.process.to_string().into()),
+        ("run", status.run.to_string().into()),
+        ("environment", or_dash(status.environment.as_ref())),
+        ("held by", format!("{}{until}", status.owner).into()),
+    ];
+    let progress = status.progress.filter(|progress| progress.total > 0);
+    lines.extend(progress.map(|known| ("progress", self::progress(&known).into())));
+    lines.extend(status.cause.as_ref().map(|cause| ("cause", Cell::looking(cause.to_string(), Look::Bad))));
+    lines.extend(status.waiting.as_ref().map(|waiting| ("waiting for", waiting.as_str().into())));
+    lines
 }
 
 /// Deployments, one a line.
-pub(super) fn deployments(deployments: &[DeploymentView]) -> String {
-    let rows: Vec<Vec<String>> = deployments
-        .iter()
-        .map(|deployment| {
-            let status = &deployment.status;
-            let why = status
-                .cause
-                .as_ref()
-                .map(ToString::to_string)
-                .or_else(|| status.waiting.as_ref().map(|waiting| format!("waiting for {waiting}")));
-            vec![
-                status.id.to_string(),
-                deployment.node.clone(),
-                status.state.to_string(),
-                or_dash(status.environment.clone()),
-                status.owner.clone(),
-                utc(status.since_unix_ms),
-                why.unwrap_or_default(),
-            ]
-        })
-        .collect();
-    table(&["ID", "NODE", "STATE", "ENVIRONMENT", "HELD BY", "SINCE", "WHY"], &rows)
+pub(super) fn deployments(deployments: &[DeploymentView], screen: Screen) -> String {
+    let row = |deployment: &DeploymentView| {
+        let status = &deployment.status;
+        vec![
+            status.id.to_string().into(),
+            deployment.node.as_str().into(),
+            state(status.state),
+            or_dash(status.environment.as_ref()),
+            status.owner.as_str().into(),
+            utc(status.since_unix_ms).into(),
+            why(status).into(),
+        ]
+    };
+    let heading = ["ID", "NODE", "STATE", "ENVIRONMENT", "HELD BY", "SINCE", "WHY"];
+    table(&heading, deployments.iter().map(row).collect(), screen)
+}
+
+/// One deployment and everything that happened to it.
+pub(super) fn deployment(history: &DeploymentHistory, screen: Screen) -> String {
+    let deployment = &history.deployment;
+    let mut lines = vec![
+        ("deployment", deployment.status.id.to_string().into()),
+        ("node", deployment.node.as_str().into()),
+    ];
+    lines.extend(standing(&deployment.status, Some(deployment.until_unix_ms)));
+    lines.push(("registered", deployment.registered.to_string().into()));
+    lines.push(("restarts", deployment.restarts.to_string().into()));
+    lines.extend(deployment.evidence.as_ref().map(|evidence| ("evidence", evidence.as_str().into())));
+    lines.extend(deployment.fingerprint.as_ref().map(|print| ("host key", print.as_str().into())));
+    let mut parts = vec![pairs(lines, screen)];
+    // On a line of its own, to be copied whole.
+    parts.extend(deployment.known_hosts.as_ref().map(|line| format!("known_hosts: {line}")));
+    parts.push(String::new());
+    parts.push(self::history(&history.journal, screen));
+    if let (Some(code), Some(output)) = (history.exit_code, &history.output) {
+        parts.push(script_text(code, output));
+    }
+    parts.join("\n")
+}
+
+/// What a script left behind.
+pub(super) fn script(script: &ScriptView) -> String {
+    script_text(script.exit_code, &script.output)
+}
+
+fn script_text(exit_code: i32, output: &str) -> String {
+    match output.trim_end() {
+        "" => format!("script ended with exit code {exit_code} and printed nothing"),
+        output => {
+            format!("script ended with exit code {exit_code}; the end of its output:\n{}", printable(output))
+        }
+    }
 }
 
 /// Environments, one a line.
-pub(super) fn environments(environments: &[EnvironmentView]) -> String {
-    let rows: Vec<Vec<String>> = environments
-        .iter()
-        .map(|environment| {
-            vec![
-                environment.name.clone(),
-                environment.family.clone(),
-                or_dash(environment.architecture.clone()),
-                format!("{} MB", environment.image_bytes / 1_000_000),
-                utc(environment.added_unix_ms),
-                environment.family_evidence.clone(),
-            ]
-        })
-        .collect();
-    table(&["ENVIRONMENT", "FAMILY", "ARCHITECTURE", "IMAGE", "ADDED", "RECOGNISED BY"], &rows)
+pub(super) fn environments(environments: &[EnvironmentView], screen: Screen) -> String {
+    let row = |environment: &EnvironmentView| {
+        vec![
+            environment.name.as_str().into(),
+            environment.family.as_str().into(),
+            or_dash(environment.architecture.as_ref()),
+            megabytes(environment.image_bytes).into(),
+            utc(environment.added_unix_ms).into(),
+            environment.family_evidence.as_str().into(),
+        ]
+    };
+    let heading = ["ENVIRONMENT", "FAMILY", "ARCHITECTURE", "IMAGE", "ADDED", "RECOGNISED BY"];
+    table(&heading, environments.iter().map(row).collect(), screen)
+}
+
+/// One environment.
+pub(super) fn environment(environment: &EnvironmentView, screen: Screen) -> String {
+    let image = format!("{} ({} bytes)", megabytes(environment.image_bytes), environment.image_bytes);
+    pairs(
+        vec![
+            ("environment", environment.name.as_str().into()),
+            ("family", environment.family.as_str().into()),
+            ("recognised by", environment.family_evidence.as_str().into()),
+            ("architecture", or_dash(environment.architecture.as_ref())),
+            ("image", image.into()),
+            ("manifest", environment.manifest.to_string().into()),
+            ("added", utc(environment.added_unix_ms).into()),
+        ],
+        screen,
+    )
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{} MB", bytes / 1_000_000)
 }
 
 /// What happened to a deployment, one change a line.
-pub(super) fn history(journal: &[JournalEntry]) -> String {
-    let rows: Vec<Vec<String>> = journal
-        .iter()
-        .map(|entry| {
-            let cause = entry.cause.as_ref().map(ToString::to_string);
-            vec![
-                utc(entry.unix_ms),
-                entry.run.to_string(),
-                entry.process.to_string(),
-                entry.state.to_string(),
-                or_dash(entry.phase.clone()),
-                entry.actor.clone(),
-                cause.or_else(|| entry.detail.clone()).unwrap_or_default(),
-            ]
-        })
-        .collect();
-    table(&["WHEN", "RUN", "PROCESS", "STATE", "PHASE", "BY", "WHAT"], &rows)
+fn history(journal: &[JournalEntry], screen: Screen) -> String {
+    let row = |entry: &JournalEntry| {
+        let cause = entry.cause.as_ref().map(ToString::to_string);
+        vec![
+            utc(entry.unix_ms).into(),
+            entry.run.to_string().into(),
+            entry.process.to_string().into(),
+            state(entry.state),
+            or_dash(entry.phase.as_ref()),
+            entry.actor.as_str().into(),
+            cause.or_else(|| entry.detail.clone()).unwrap_or_default().into(),
+        ]
+    };
+    let heading = ["WHEN", "RUN", "PROCESS", "STATE", "PHASE", "BY", "WHAT LED THERE"];
+    table(&heading, journal.iter().map(row).collect(), screen)
 }
 
 /// Seconds that each node spent in each state of its last run, nodes side by side.
@@ -121,14 +228,14 @@ pub(super) fn seconds_by_state(histories: &[DeploymentHistory]) -> String {
     let deploying =
         State::ALL.iter().filter(|state| **state > State::Initialized && **state < State::Deployed);
     for state in deploying {
-        let mut row = vec![state.to_string()];
-        row.extend(spent.iter().map(|spent| seconds(in_state(spent, *state))));
+        let mut row: Vec<Cell> = vec![state.to_string().into()];
+        row.extend(spent.iter().map(|spent| seconds(in_state(spent, *state)).into()));
         rows.push(row);
     }
-    let mut total = vec!["total".to_owned()];
-    total.extend(spent.iter().map(|spent| seconds(spent.iter().map(|(_, ms)| ms).sum())));
+    let mut total: Vec<Cell> = vec!["total".into()];
+    total.extend(spent.iter().map(|spent| seconds(spent.iter().map(|(_, ms)| ms).sum()).into()));
     rows.push(total);
-    table(&heading.iter().map(String::as_str).collect::<Vec<_>>(), &rows)
+    table(&heading.iter().map(String::as_str).collect::<Vec<_>>(), rows, Screen::default())
 }
 
 fn seconds(ms: u64) -> String {

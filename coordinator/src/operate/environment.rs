@@ -5,8 +5,9 @@ use crate::clock;
 use crate::config::Config;
 use crate::data_directory::DataDirectory;
 use crate::domain::environment::{Environment, check_name};
+use crate::http::environment_view;
 use crate::image::{ImportProgress, Imported, Library, Stage};
-use crate::print;
+use crate::print::Output;
 use crate::runner::jobs;
 use crate::store::Actor;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -30,7 +31,7 @@ pub struct Add {
 /// # Errors
 /// When the name is taken, the file is no image that can be deployed, there is no room, or the user
 /// interrupts it; then nothing is left of it.
-pub async fn add(add: Add) -> anyhow::Result<()> {
+pub async fn add(add: Add, output: Output) -> anyhow::Result<()> {
     check_name(&add.name)?;
     let Config { data_directory, free_bytes, .. } = add.config.read()?;
     let data = DataDirectory::open(&data_directory)?;
@@ -43,7 +44,7 @@ pub async fn add(add: Add) -> anyhow::Result<()> {
     }
     // Leftovers of an import that was killed go first: they may be what fills the disk.
     jobs::sweep(&library, &store).await?;
-    let imported = import(library.clone(), &add.file).await?;
+    let imported = import(library.clone(), &add.file, output).await?;
     let manifest = &imported.manifest;
     let environment = Environment {
         name: add.name.clone(),
@@ -54,18 +55,20 @@ pub async fn add(add: Add) -> anyhow::Result<()> {
         architecture: manifest.architecture.clone(),
         added: clock::unix_ms(),
     };
-    let evidence = environment.family_evidence.clone();
+    let added = environment_view(environment.clone());
     store.add_environment(environment, Actor::User("root".into())).await?;
     drop(imported);
-    print::line(format!("environment {} added ({evidence})", add.name));
+    output.tell("environment", &added, |added| {
+        format!("environment {} added ({})", added.name, added.family_evidence)
+    });
     Ok(())
 }
 
 /// Imports in a thread of its own, so that Ctrl-C and SIGTERM are heard meanwhile.
-async fn import(library: Arc<Library>, file: &Path) -> anyhow::Result<Imported> {
+async fn import(library: Arc<Library>, file: &Path, output: Output) -> anyhow::Result<Imported> {
     let stop = Arc::new(AtomicBool::new(false));
     let (stopped, file) = (stop.clone(), file.to_owned());
-    let bar = ProgressBar::new(0);
+    let bar = if output == Output::Json { ProgressBar::hidden() } else { ProgressBar::new(0) };
     bar.set_style(
         ProgressStyle::with_template(
             "{msg} [{bar:30}] {bytes} of {total_bytes}, {binary_bytes_per_sec}, {eta} left",

@@ -4,10 +4,11 @@ use super::ConfigOption;
 use crate::clock;
 use crate::data_directory::DataDirectory;
 use crate::domain::user::{Role, Token, User, check_name};
-use crate::print;
+use crate::print::Output;
 use crate::store::Actor;
 use anyhow::Context as _;
 use clap::Subcommand;
+use serde::Serialize;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,23 @@ pub enum UserCommand {
     },
 }
 
+/// A user that was added.
+#[derive(Serialize)]
+struct Added {
+    name: String,
+    role: &'static str,
+    /// The token, unless it is in the file.
+    token: Option<String>,
+    token_file: Option<PathBuf>,
+}
+
+/// A user in the list.
+#[derive(Serialize)]
+struct Listed {
+    name: String,
+    role: &'static str,
+}
+
 fn role(text: &str) -> Result<Role, String> {
     Role::from_name(text).ok_or_else(|| "admin, user and monitor are the roles".into())
 }
@@ -45,7 +63,7 @@ fn role(text: &str) -> Result<Role, String> {
 ///
 /// # Errors
 /// When the name is taken or not allowed, or the coordinator's directory cannot be used.
-pub async fn run(command: UserCommand) -> anyhow::Result<()> {
+pub async fn run(command: UserCommand, output: Output) -> anyhow::Result<()> {
     match command {
         UserCommand::Add { name, role, token_file, config } => {
             check_name(&name)?;
@@ -60,16 +78,23 @@ pub async fn run(command: UserCommand) -> anyhow::Result<()> {
             let user = User { name: name.clone(), role };
             let actor = Actor::User("root".into());
             store.add_user(user, Token::hash(token.reveal()), clock::unix_ms(), actor).await?;
-            match token_file {
-                Some(file) => print::line(format!("user {name} added; token in {}", file.display())),
-                None => print::line(token.reveal()),
-            }
+            let shown = token_file.is_none().then(|| token.reveal().to_owned());
+            let added = Added { name, role: role.name(), token: shown, token_file };
+            output.tell("user", &added, |added| match (&added.token, &added.token_file) {
+                (None, Some(file)) => format!("user {} added; token in {}", added.name, file.display()),
+                (token, _) => token.clone().unwrap_or_default(),
+            });
         }
         UserCommand::List { config } => {
             let store = DataDirectory::open(&config.read()?.data_directory)?.store()?;
-            for user in store.users().await? {
-                print::line(format!("{}  {}", user.name, user.role.name()));
-            }
+            let users = store.users().await?.into_iter();
+            let users: Vec<Listed> =
+                users.map(|user| Listed { name: user.name, role: user.role.name() }).collect();
+            let width = users.iter().map(|user| user.name.len()).max().unwrap_or_default();
+            output.tell("users", &users, |users| {
+                let lines = users.iter().map(|user| format!("{:<width$}  {}", user.name, user.role));
+                lines.collect::<Vec<_>>().join("\n")
+            });
         }
     }
     Ok(())

@@ -6,22 +6,16 @@ mod head;
 mod listeners;
 
 use super::ConfigOption;
-use crate::print;
+use crate::print::Output;
 use anyhow::bail;
 use serde::Serialize;
 
 /// What `piseduce doctor` takes.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Doctor {
-    /// Print one JSON document instead of lines
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
     config: ConfigOption,
 }
-
-/// The version of the JSON document; fields are only added.
-const SCHEMA: u32 = 1;
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -74,7 +68,6 @@ impl Check {
 /// The JSON document.
 #[derive(Serialize)]
 struct Findings<'a> {
-    schema: u32,
     version: &'static str,
     checks: &'a [Check],
 }
@@ -83,14 +76,12 @@ struct Findings<'a> {
 ///
 /// # Errors
 /// When a check failed; what it found is printed before.
-pub fn doctor(doctor: &Doctor) -> anyhow::Result<()> {
+pub fn doctor(doctor: &Doctor, output: Output) -> anyhow::Result<()> {
     let checks = examine(&doctor.config);
-    if doctor.json {
-        let findings = Findings { schema: SCHEMA, version: env!("CARGO_PKG_VERSION"), checks: &checks };
-        print::line(serde_json::to_string_pretty(&findings)?);
-    } else {
-        checks.iter().for_each(|check| print::line(check.line()));
-    }
+    let findings = Findings { version: env!("CARGO_PKG_VERSION"), checks: &checks };
+    output.tell("doctor", &findings, |findings| {
+        findings.checks.iter().map(Check::line).collect::<Vec<_>>().join("\n")
+    });
     match checks.iter().filter(|check| check.verdict == Verdict::Fail).count() {
         0 => Ok(()),
         1 => bail!("1 check failed"),

@@ -1,0 +1,79 @@
+//! `piseduce node` and `piseduce reserve`.
+
+use super::commands::Nodes;
+use super::connection::{Connection, level};
+use super::error::ClientError;
+use super::tables;
+use crate::api::{ImportedView, Inventory, NodeView, ReservationView, ReserveRequest};
+use crate::domain::reservation::utc;
+use crate::print::{Output, Screen};
+use clap::Subcommand;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// `piseduce node`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Add or change switches and nodes from a TOML file
+    Import {
+        /// File with [[switch]] and [[node]] entries
+        file: PathBuf,
+    },
+    /// All nodes, who has them, and what they wait for
+    List,
+    /// One node
+    Show {
+        /// Its name
+        node: String,
+    },
+    /// Prove that free or quarantined nodes come back into the boot root and can be wiped; frees those that do
+    Test(Nodes),
+}
+
+/// A file as text.
+pub(super) fn read(file: &Path) -> Result<String, ClientError> {
+    std::fs::read_to_string(file).map_err(|source| ClientError::Read { file: file.into(), source })
+}
+
+/// The node of this name.
+pub(super) fn by_name(connection: &Connection, name: &str) -> Result<NodeView, ClientError> {
+    connection.get(&format!("nodes/{}", level(name)))
+}
+
+pub(super) fn node(connection: &Connection, output: Output, command: NodeCommand) -> Result<(), ClientError> {
+    let screen = Screen::of_stdout();
+    match command {
+        NodeCommand::List => {
+            let nodes: Vec<NodeView> = connection.get("nodes")?;
+            output.tell("nodes", &nodes, |nodes| tables::nodes(nodes, screen));
+        }
+        NodeCommand::Show { node } => {
+            output.tell("node", &by_name(connection, &node)?, |node| tables::node(node, screen));
+        }
+        NodeCommand::Test(_) => unreachable!("it is followed like a deployment"),
+        NodeCommand::Import { file } => {
+            let inventory: Inventory = toml::from_str(&read(&file)?)
+                .map_err(|source| ClientError::Inventory { file, source: Box::new(source) })?;
+            let imported: ImportedView = connection.post("nodes/import", &inventory)?;
+            output.tell("imported", &imported, |imported| {
+                let ImportedView { added, changed, unchanged } = imported;
+                format!("nodes: {added} added, {changed} changed, {unchanged} unchanged")
+            });
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn reserve(
+    connection: &Connection,
+    output: Output,
+    nodes: Vec<String>,
+    time: Duration,
+) -> Result<(), ClientError> {
+    let request = ReserveRequest { nodes, seconds: time.as_secs() };
+    let reservation: ReservationView = connection.post("reservations", &request)?;
+    output.tell("reservation", &reservation, |one| {
+        format!("reservation {}: {} until {}", one.id, one.nodes.join(", "), utc(one.until_unix_ms))
+    });
+    Ok(())
+}
