@@ -4,6 +4,7 @@
 
 use crate::id::Hash;
 use crate::named::named;
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,9 @@ const MAGIC: [u8; 4] = *b"PSM1";
 /// Chunks are this long, but for the last; aligned to the start of the image.
 pub const CHUNK_BYTES: u32 = 1 << 20;
 
+/// One bit of a chunk's mask stands for so many bytes.
+pub const MASK_BLOCK_BYTES: u32 = 4096;
+
 /// The longest image that is accepted: what an MBR can address.
 pub const IMAGE_BYTES_MAX: u64 = 2 << 40;
 
@@ -22,7 +26,7 @@ pub const IMAGE_BYTES_MAX: u64 = 2 << 40;
 pub struct Manifest {
     /// Length of the image in bytes; a multiple of 512.
     pub image_bytes: u64,
-    /// The BLAKE3 of the whole image with unallocated blocks zeroed.
+    /// The BLAKE3 of the whole image with what is not allocated zeroed.
     pub whole: Hash,
     /// The disk id in the partition table.
     pub disk_id: u32,
@@ -76,7 +80,7 @@ named! {
 pub struct Chunk {
     /// What it holds.
     pub kind: ChunkKind,
-    /// The BLAKE3 of its raw bytes, with unallocated blocks zeroed.
+    /// The BLAKE3 of its raw bytes, with what is not allocated zeroed.
     pub hash: Hash,
     /// Which of the manifest's packs holds it, from 0. Meaningless unless it holds data.
     pub pack: u16,
@@ -190,6 +194,47 @@ impl Manifest {
     }
 }
 
+/// How much of an image there is, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// The image's length.
+    pub image: u64,
+    /// What of it is defined, to the block.
+    pub defined: u64,
+    /// What the packs hold of it, compressed and equal chunks once.
+    pub stored: u64,
+}
+
+impl Manifest {
+    /// How much of the image there is.
+    pub fn sizes(&self) -> Sizes {
+        let mut sizes = Sizes { image: self.image_bytes, ..Sizes::default() };
+        let mut frames = BTreeSet::new();
+        for (index, chunk) in self.chunks.iter().enumerate() {
+            sizes.defined += self.defined_bytes_of(index);
+            if chunk.kind == ChunkKind::Data && frames.insert((chunk.pack, chunk.offset)) {
+                sizes.stored += u64::from(chunk.stored);
+            }
+        }
+        sizes
+    }
+
+    /// How many bytes of chunk `index` are defined.
+    fn defined_bytes_of(&self, index: usize) -> u64 {
+        let (chunk, bytes) = (&self.chunks[index], u64::from(self.chunk_bytes(index)));
+        let mask = match (chunk.kind, &chunk.mask) {
+            (ChunkKind::Unallocated, _) => return 0,
+            (ChunkKind::Data | ChunkKind::Zero, None) => return bytes,
+            (ChunkKind::Data | ChunkKind::Zero, Some(mask)) => mask,
+        };
+        let block = u64::from(MASK_BLOCK_BYTES);
+        let blocks = 0..bytes.div_ceil(block);
+        let is_defined =
+            |index: &u64| mask.get((index / 8) as usize).is_none_or(|byte| byte >> (index % 8) & 1 == 1);
+        blocks.filter(is_defined).map(|index| block.min(bytes - index * block)).sum()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,6 +272,20 @@ mod tests {
         assert_eq!(manifest.chunks_of(512, 1 << 20), 0..2);
         assert_eq!(manifest.chunks_of(0, 1 << 20), 0..1);
         assert_eq!(manifest.defined_bytes(), 2 << 20);
+    }
+
+    #[test]
+    fn sizes_count_defined_blocks_and_every_frame_once() {
+        let mut manifest = manifest();
+        manifest.chunks[1] = Chunk { mask: Some(vec![0b101; 1]), ..chunk(ChunkKind::Data) };
+        manifest.chunks[1].offset = 9;
+        let short = 2_500_096 - (2 << 20);
+        manifest.chunks[2] = Chunk { mask: Some(vec![0; 12]), ..chunk(ChunkKind::Zero) };
+        manifest.chunks[2].mask.as_mut().unwrap()[(short >> 12) / 8] = 1 << ((short >> 12) % 8);
+        let defined = (1 << 20) + (256 - 6) * 4096 + short as u64 % 4096;
+        assert_eq!(manifest.sizes(), Sizes { image: 2_500_096, defined, stored: 18 });
+        manifest.chunks[1].offset = 0;
+        assert_eq!(manifest.sizes().stored, 9);
     }
 
     #[test]
