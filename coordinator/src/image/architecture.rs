@@ -4,6 +4,9 @@
 use super::family::Tree;
 use super::volume::{VolumeError, u16_at};
 
+/// What the programs of Raspberry Pis are made for, of all models that boot from the network.
+pub(super) const RASPBERRY_PI: [&str; 2] = ["aarch64", "armv7l"];
+
 /// What a system's shell is found by.
 const SHELL: &str = "/bin/sh";
 const MAGIC: &[u8] = b"\x7fELF";

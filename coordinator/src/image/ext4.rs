@@ -3,14 +3,16 @@
 //! Written for bytes from anywhere (see `volume.rs`): no length in the image decides how much memory or time
 //! is used. (The `ext4-view` crate ends the process on a link that claims 8 TiB.) A journal is not replayed, as
 //! with the mount option `noload`; checksums are not compared. Next: `ext4/blocks.rs`, which finds the blocks
-//! of one inode. Source: Documentation/filesystems/ext4 of Linux.
+//! of one inode, and `ext4/free.rs`, which finds those of none. Source: Documentation/filesystems/ext4 of Linux.
 
 mod blocks;
+mod free;
 #[cfg(test)]
 mod tests;
 
 use super::family::{Kind, Tree};
 use super::volume::{Volume, VolumeError, label, u16_at, u32_at};
+use std::ops::Range;
 
 /// The longest directory that is searched.
 const DIRECTORY_BYTES_MAX: u64 = 64 << 20;
@@ -45,6 +47,7 @@ pub(super) struct Ext4<'a> {
     volume: &'a Volume<'a>,
     block_bytes: u64,
     label: Option<String>,
+    uuid: [u8; 16],
     features: u32,
     descriptors_at: u64,
     descriptor_bytes: u64,
@@ -95,6 +98,7 @@ impl<'a> Ext4<'a> {
             volume,
             block_bytes,
             label: label(&superblock[0x78..0x88]),
+            uuid: superblock[0x68..0x78].try_into().expect("sixteen bytes"),
             features,
             // In the block behind the one that holds the superblock.
             descriptors_at: (SUPERBLOCK_AT / block_bytes + 1) * block_bytes,
@@ -108,6 +112,14 @@ impl<'a> Ext4<'a> {
     /// Its label.
     pub(super) fn label(&self) -> Option<String> {
         self.label.clone()
+    }
+
+    /// Its UUID as blkid prints it.
+    pub(super) fn uuid(&self) -> String {
+        let digits =
+            |range: Range<usize>| self.uuid[range].iter().map(|byte| format!("{byte:02x}")).collect();
+        let groups: [String; 5] = [0..4, 4..6, 6..8, 8..10, 10..16].map(digits);
+        groups.join("-")
     }
 
     /// What `path` leads to, links followed as by a system whose root this is.

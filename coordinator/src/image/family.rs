@@ -48,6 +48,12 @@ impl Recognised {
     pub(super) fn opaque(why: &str) -> Self {
         Recognised { family: OPAQUE, evidence: format!("{OPAQUE}: {why}") }
     }
+
+    /// The same, with one more reason if there is one.
+    pub(super) fn because(mut self, why: Option<&str>) -> Self {
+        self.evidence.extend(why.iter().flat_map(|why| ["; ", why]));
+        self
+    }
 }
 
 /// A family: which distributions belong to it, and what else must be there.
@@ -181,7 +187,8 @@ impl Release {
     }
 }
 
-fn text(tree: &dyn Tree, path: &str) -> Result<Option<String>, VolumeError> {
+/// The text file at `path`.
+pub(super) fn text(tree: &dyn Tree, path: &str) -> Result<Option<String>, VolumeError> {
     let bytes = tree.read(path, TEXT_BYTES_MAX)?;
     Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }

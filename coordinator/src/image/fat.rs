@@ -1,9 +1,11 @@
 //! Reads as much of a FAT file system as says what it is for: its label and the names in its root directory.
+//! Next: `fat/free.rs`, which finds the clusters that are free.
 //!
 //! Written for bytes from anywhere (see `volume.rs`): the `fatfs` crate, with which agents edit sound ones,
 //! follows circles without end. Source: Microsoft's FAT specification 1.03; FAT32 is told
 //! from the others as Linux does it (`fs/fat/inode.c`), by the empty 16-bit length of its tables.
 
+mod free;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +28,7 @@ pub(super) struct Fat<'a> {
     volume: &'a Volume<'a>,
     label: Option<[u8; 11]>,
     root: Root,
+    area: Area,
 }
 
 /// Where the root directory lies.
@@ -33,18 +36,19 @@ pub(super) struct Fat<'a> {
 enum Root {
     /// FAT12 and FAT16: at a fixed place.
     Fixed { at: u64, bytes: u64 },
-    /// FAT32: in clusters that the table chains.
-    Chained(Chain),
+    /// FAT32: in clusters that the table chains, beginning with this one.
+    Chained(u32),
 }
 
-/// The clusters of a FAT32 root directory.
+/// The tables, and the clusters that they are about. Clusters are numbered from 2.
 #[derive(Debug)]
-struct Chain {
+struct Area {
+    tables: u64,
     table_at: u64,
+    table_bytes: u64,
     clusters_at: u64,
     cluster_bytes: u64,
     clusters: u32,
-    first: u32,
 }
 
 /// What the root directory says.
@@ -90,21 +94,20 @@ impl<'a> Fat<'a> {
         }
         let label_at = if wide { 71 } else { 43 };
         let labelled = sector[label_at - 5] == 0x29;
-        let root = if wide {
-            let table_at = reserved * sector_bytes;
-            let clusters = u32::try_from(clusters).ok()?;
-            Root::Chained(Chain {
-                table_at,
-                clusters_at,
-                cluster_bytes,
-                clusters,
-                first: u32_at(&sector, 44),
-            })
-        } else {
-            Root::Fixed { at: root_at, bytes: root_bytes }
+        let area = Area {
+            tables,
+            table_at: reserved * sector_bytes,
+            table_bytes: table_sectors * sector_bytes,
+            clusters_at,
+            cluster_bytes,
+            clusters: u32::try_from(clusters).ok()?,
+        };
+        let root = match wide {
+            true => Root::Chained(u32_at(&sector, 44)),
+            false => Root::Fixed { at: root_at, bytes: root_bytes },
         };
         let label = labelled.then(|| sector[label_at..label_at + 11].try_into().expect("eleven bytes"));
-        Some(Fat { volume, label, root })
+        Some(Fat { volume, label, root, area })
     }
 
     /// Reads the root directory.
@@ -115,7 +118,7 @@ impl<'a> Fat<'a> {
                 self.volume.read(*at, &mut directory)?;
                 directory
             }
-            Root::Chained(chain) => chain.read(self.volume)?,
+            Root::Chained(first) => self.area.read_chain(self.volume, *first)?,
         };
         let mut found = RootDirectory::default();
         let mut label_bytes = self.label.filter(|label| label != NO_LABEL);
@@ -134,10 +137,11 @@ impl<'a> Fat<'a> {
     }
 }
 
-impl Chain {
-    fn read(&self, volume: &Volume<'_>) -> Result<Vec<u8>, VolumeError> {
+impl Area {
+    /// The contents of the clusters that follow each other from `first` on, in a FAT32.
+    fn read_chain(&self, volume: &Volume<'_>, first: u32) -> Result<Vec<u8>, VolumeError> {
         let mut directory = Vec::new();
-        let mut cluster = self.first;
+        let mut cluster = first;
         while (2..self.clusters.saturating_add(2)).contains(&cluster) {
             let begin = directory.len();
             if begin as u64 + self.cluster_bytes > ROOT_BYTES_MAX {

@@ -1,20 +1,44 @@
 //! The way into the library: a file becomes a pack and a manifest. Everything happens in the calling thread
 //! and a few that end before the call does; nothing is remembered between calls.
 
-use super::decode::unpack_xz;
-use super::error::{ImportError, LibraryError};
+use super::architecture::RASPBERRY_PI;
+use super::decode::unpack;
+use super::error::{ContentError, ImportError, LibraryError};
+use super::extents::Extents;
+use super::fetch::fetch;
 use super::incoming::{Incoming, Published};
 use super::inspect::{Layout, inspect};
 use super::library::Library;
+use super::origin::{Checksum, Origin};
 use super::pack::{Packed, pack};
 use super::raw::Raw;
-use super::source::{Source, Wrapping};
+use super::source::{Source, Wrapping, compare_sums};
 use super::watch::{ImportProgress, Watch};
 use piseduce_protocol::id::Hash;
 use piseduce_protocol::manifest::Manifest;
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
 use std::sync::atomic::AtomicBool;
+
+/// What an image must be to be imported.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terms {
+    /// The checksum of the file as it is given.
+    pub checksum: Option<Checksum>,
+    /// Whether its programs may be for machines that are no Raspberry Pis.
+    pub any_architecture: bool,
+}
+
+impl Terms {
+    fn check(&self, layout: &Layout) -> Result<(), ContentError> {
+        match &layout.architecture {
+            Some(found) if !self.any_architecture && !RASPBERRY_PI.contains(&found.as_str()) => {
+                Err(ContentError::Architecture { found: found.clone() })
+            }
+            // What is not known may be a system for anything.
+            _ => Ok(()),
+        }
+    }
+}
 
 /// An image that is in the library and safe from sweeps for as long as this lives.
 ///
@@ -24,6 +48,8 @@ use std::sync::atomic::AtomicBool;
 pub struct Imported {
     /// What the image consists of.
     pub manifest: Manifest,
+    /// What the operator should know of it: partitions of which free space is stored, too, and why.
+    pub remarks: Vec<String>,
     published: Published,
 }
 
@@ -35,58 +61,90 @@ impl Imported {
 }
 
 impl Library {
-    /// Imports the image in the file or block device `source`: a raw image of a disk, or one compressed by xz.
+    /// Imports the image at `origin`: a raw image of a disk, or one in a wrapping that is recognised by its
+    /// content (compressed by xz, gzip or zstd, or beside other files in a zip or tar archive).
     ///
     /// Takes seconds to minutes; `progress` is called after about every megabyte, in this thread, and `stop`
     /// ends the import there. The same image has the same name every time. Of an import that fails nothing is
     /// left; of one that is killed, or whose last writes fail, only what a sweep removes.
     ///
     /// # Errors
-    /// When the file is no image that can be deployed, there is no room for it, or `stop` was set.
+    /// When the file cannot be had, is no image that can be deployed or not what `terms` ask for, there is no
+    /// room for it, or `stop` was set.
     pub fn import(
         &self,
-        source: &Path,
+        origin: &Origin,
+        terms: &Terms,
         progress: &mut dyn FnMut(ImportProgress),
         stop: &AtomicBool,
     ) -> Result<Imported, ImportError> {
-        let mut watch = Watch::new(source, self.places.root(), self.limits.free_bytes, progress, stop);
+        let mut watch = Watch::new(origin, self.places.root(), self.limits.free_bytes, progress, stop);
         watch.room_for(0)?;
-        let source = Source::open(source)?;
         let incoming = Incoming::create(&self.places)?;
-        let raw = self.raw_image(&source, &incoming, &mut watch)?;
-        let layout = inspect(&raw).map_err(|error| source.unfit(error))?;
+        let source = self.source(origin, terms.checksum, &incoming, &mut watch)?;
+        let raw = self.raw_image(source, &incoming, &mut watch)?;
+        let unfit = |source| ImportError::Content { origin: origin.clone(), source };
+        let layout = inspect(&raw).map_err(unfit)?;
+        terms.check(&layout).map_err(unfit)?;
+        let (extents, remarks) = Extents::of(&raw, &layout.partitions);
         let pack_file = incoming.file("pack");
-        let packed = pack(&source, &raw, &pack_file, &mut watch)?;
+        let packed = pack(origin, &raw, &extents, &pack_file, &mut watch)?;
         let manifest = describe(raw.bytes(), layout, packed);
         // An unpacked image need not reach the disk, which flushing the pack would make it do on ext4.
         drop(raw);
         debug_assert_eq!(manifest.check(), Ok(()));
         let pack_name = manifest.packs[0];
         let published = incoming.publish(&pack_file, pack_name, &manifest.encode())?;
-        Ok(Imported { manifest, published })
+        Ok(Imported { manifest, remarks, published })
+    }
+
+    /// The file at `origin`, which has `checksum` if there is one.
+    fn source(
+        &self,
+        origin: &Origin,
+        checksum: Option<Checksum>,
+        incoming: &Incoming,
+        watch: &mut Watch<'_>,
+    ) -> Result<Source, ImportError> {
+        match origin {
+            Origin::File(path) => {
+                let source = Source::open(path)?;
+                checksum.map_or(Ok(()), |expected| source.check_sum(expected, watch))?;
+                Ok(source)
+            }
+            Origin::Address(address) => {
+                let path = incoming.file("fetched");
+                let found = fetch(address, &path, self.limits.image_bytes, watch)?;
+                checksum.map_or(Ok(()), |expected| compare_sums(origin, expected, found))?;
+                let file = File::open(&path).map_err(LibraryError::io("open", &path))?;
+                // Its space is free again as soon as the last handle is closed.
+                fs::remove_file(&path).map_err(LibraryError::io("remove", &path))?;
+                Source::new(origin.clone(), file)
+            }
+        }
     }
 
     /// The image in `source`, without its wrapping.
     fn raw_image(
         &self,
-        source: &Source,
+        source: Source,
         incoming: &Incoming,
         watch: &mut Watch<'_>,
     ) -> Result<Raw, ImportError> {
         let limit = self.limits.image_bytes;
+        let origin = source.origin.clone();
         let file = match source.wrapping {
-            Wrapping::None => source.file.try_clone().map_err(|error| source.unreadable(error))?,
-            Wrapping::Xz => {
+            Wrapping::None => source.file,
+            Wrapping::Compressed(_) | Wrapping::Archived(_) => {
                 let path = incoming.file("raw");
-                let file = unpack_xz(source, &path, limit, watch)?;
-                // Its space is free again as soon as the last handle is closed.
+                let file = unpack(&source, &path, limit, watch)?;
                 fs::remove_file(&path).map_err(LibraryError::io("remove", &path))?;
                 file
             }
         };
-        let raw = Raw::new(file).map_err(|error| source.unreadable(error))?;
+        let raw = Raw::new(file).map_err(|source| ImportError::Source { origin: origin.clone(), source })?;
         match raw.bytes() {
-            bytes if bytes > limit => Err(ImportError::TooLong { path: source.path.clone(), limit }),
+            bytes if bytes > limit => Err(ImportError::TooLong { origin, limit }),
             _ => Ok(raw),
         }
     }

@@ -10,6 +10,7 @@ use super::ext4::Ext4;
 use super::family::{self, Recognised};
 use super::fat::Fat;
 use super::raw::Raw;
+use super::root::{Candidate, Names, choose, names_itself};
 use super::volume::{Volume, VolumeError};
 use piseduce_protocol::manifest::{FileSystem, Partition};
 use piseduce_protocol::table::{Entry, ReadError, SECTOR_BYTES, Table};
@@ -47,6 +48,8 @@ struct Found {
 struct System {
     recognised: Recognised,
     architecture: Option<String>,
+    /// Whether its own fstab says that its partition becomes `/`.
+    names_itself: bool,
 }
 
 /// Says what is in `raw`.
@@ -61,7 +64,7 @@ pub fn inspect(raw: &Raw) -> Result<Layout, ContentError> {
         if end > raw.bytes() {
             return Err(ContentError::CutOff { number: entry.number, end, image_bytes: raw.bytes() });
         }
-        found.push(look_into(raw, entry));
+        found.push(look_into(raw, entry, &table.part_uuid(entry.number).unwrap_or_default()));
     }
     if found.is_empty() {
         return Err(ContentError::NoPartitions);
@@ -69,20 +72,41 @@ pub fn inspect(raw: &Raw) -> Result<Layout, ContentError> {
     let boot_files = found.iter().map(|found| found.boot_files).max().filter(|files| *files > 0);
     let boot = found.iter().find(|found| Some(found.boot_files) == boot_files);
     let boot = boot.map(|found| found.partition.number);
-    let root = found.iter().find_map(|found| match &found.system {
-        Ok(Some(system)) => Some((found.partition.number, system)),
-        Ok(None) | Err(_) => None,
-    });
-    let recognised = root.map_or_else(|| no_root(&found), |(_, system)| system.recognised.clone());
+    let root = root(&found);
+    let (recognised, architecture) = match &root {
+        Some((_, system, why)) => {
+            (system.recognised.clone().because(why.as_deref()), system.architecture.clone())
+        }
+        None => (no_root(&found), None),
+    };
     Ok(Layout {
         disk_id: table.disk_id(),
         boot,
-        root: root.map(|(number, _)| number),
+        root: root.map(|(number, ..)| number),
         family: recognised.family.into(),
         family_evidence: recognised.evidence,
-        architecture: root.and_then(|(_, system)| system.architecture.clone()),
+        architecture,
         partitions: found.into_iter().map(|found| found.partition).collect(),
     })
+}
+
+/// The partition that becomes `/`, the system in it, and why it is that one if there were others.
+fn root(found: &[Found]) -> Option<(u8, &System, Option<String>)> {
+    let systems: Vec<(&Partition, &System)> = found
+        .iter()
+        .filter_map(|found| Some((&found.partition, found.system.as_ref().ok()?.as_ref()?)))
+        .collect();
+    let candidates: Vec<Candidate> = systems
+        .iter()
+        .map(|(partition, system)| Candidate {
+            number: partition.number,
+            bytes: partition.bytes,
+            names_itself: system.names_itself,
+        })
+        .collect();
+    let (number, why) = choose(&candidates)?;
+    let (_, system) = systems.into_iter().find(|(partition, _)| partition.number == number)?;
+    Some((number, system, why))
 }
 
 /// The partition table. A file system in its place is named as what it is.
@@ -106,7 +130,7 @@ fn table(raw: &Raw) -> Result<Table, ContentError> {
     })
 }
 
-fn look_into(raw: &Raw, entry: Entry) -> Found {
+fn look_into(raw: &Raw, entry: Entry, part_uuid: &str) -> Found {
     let (start, bytes) = (entry.start * SECTOR_BYTES, entry.sectors * SECTOR_BYTES);
     let volume = Volume::new(raw, start, bytes);
     let found = |file_system, label, boot_files, system| {
@@ -114,7 +138,10 @@ fn look_into(raw: &Raw, entry: Entry) -> Found {
         Found { partition, boot_files, system }
     };
     if let Some(ext4) = Ext4::recognise(&volume) {
-        return found(FileSystem::Ext4, ext4.label(), 0, system(&ext4));
+        let (label, uuid) = (ext4.label(), ext4.uuid());
+        let names = Names { number: entry.number, part_uuid, uuid: &uuid, label: label.as_deref() };
+        let system = system(&ext4, &names);
+        return found(FileSystem::Ext4, label, 0, system);
     }
     let Some(fat) = Fat::recognise(&volume) else {
         return found(FileSystem::Unknown, None, 0, Ok(None));
@@ -126,9 +153,10 @@ fn look_into(raw: &Raw, entry: Entry) -> Found {
     found(FileSystem::Fat, root.label, boot_files, Ok(None))
 }
 
-fn system(ext4: &Ext4<'_>) -> Result<Option<System>, VolumeError> {
+fn system(ext4: &Ext4<'_>, names: &Names<'_>) -> Result<Option<System>, VolumeError> {
     let Some(recognised) = family::recognise(ext4)? else { return Ok(None) };
-    Ok(Some(System { recognised, architecture: architecture(ext4)? }))
+    let names_itself = names_itself(ext4, names)?;
+    Ok(Some(System { recognised, architecture: architecture(ext4)?, names_itself }))
 }
 
 /// Why no partition becomes `/`.

@@ -1,12 +1,14 @@
 //! Cuts an image into chunks, hashes and compresses them on all processors, and writes them into one file.
+//! What no file system has allocated is zeroed before, and a chunk of nothing else is not stored at all.
 //!
 //! One thread reads and hands the chunks out in turn, one lane a processor; the calling thread collects the
 //! results in the same turn. So the pack is in the order of the image whatever the processors do, equal images
 //! have equal packs, and no more than a few chunks a lane are in memory.
 
 use super::error::{ContentError, ImportError, LibraryError};
+use super::extents::{Allocated, Extents};
+use super::origin::Origin;
 use super::raw::Raw;
-use super::source::Source;
 use super::watch::{ImportProgress, Stage, Watch};
 use piseduce_protocol::id::Hash;
 use piseduce_protocol::manifest::{CHUNK_BYTES, Chunk, ChunkKind};
@@ -38,16 +40,26 @@ pub(super) struct Packed {
     pub(super) chunks: Vec<Chunk>,
 }
 
-/// A chunk that was hashed and, unless it is all zeros, compressed.
-struct Frame {
-    hash: Hash,
-    zstd: Option<Vec<u8>>,
+/// A chunk as it was read, unallocated blocks zeroed.
+struct Cut {
+    bytes: Vec<u8>,
+    allocated: Allocated,
 }
 
-/// Packs `raw`, the image in `source`, into the new file `path`. It is not durable yet.
+/// A chunk that was hashed and, if it is data, compressed.
+struct Frame {
+    kind: ChunkKind,
+    hash: Hash,
+    mask: Option<Vec<u8>>,
+    /// Empty unless the chunk is data.
+    zstd: Vec<u8>,
+}
+
+/// Packs `raw`, the image from `origin`, into the new file `path`. It is not durable yet.
 pub(super) fn pack(
-    source: &Source,
+    origin: &Origin,
     raw: &Raw,
+    extents: &Extents,
     path: &Path,
     watch: &mut Watch<'_>,
 ) -> Result<Packed, ImportError> {
@@ -65,32 +77,37 @@ pub(super) fn pack(
             before.push(send_chunk);
             behind.push(receive_frame);
         }
-        let reader = scope.spawn(move || read(raw, &before));
+        let reader = scope.spawn(move || read(raw, extents, &before));
         for (index, lane) in (0..count).zip(behind.iter().cycle()) {
             // A lane that ends before the image does is one whose reader failed.
             let Ok(frame) = lane.recv() else { break };
             let frame = frame.map_err(LibraryError::io("compress", path))?;
-            watch.room_for(frame.zstd.as_ref().map_or(0, |zstd| zstd.len() as u64))?;
+            watch.room_for(frame.zstd.len() as u64)?;
             writer.append(frame).map_err(LibraryError::io("write", path))?;
             let done = raw.bytes().min((index + 1) * u64::from(CHUNK_BYTES));
             watch.report(ImportProgress { stage: Stage::Packing, done, total: Some(raw.bytes()) })?;
         }
         let whole = reader.join().unwrap_or_else(|panic| resume_unwind(panic));
-        let whole = whole.map_err(|error| source.unfit(error))?;
+        let whole = whole.map_err(|source| ImportError::Content { origin: origin.clone(), source })?;
         Ok(writer.finish(whole))
     })
 }
 
 /// Hands the chunks of `raw` out to the lanes in turn and hashes the whole. Ends early when nobody collects.
-fn read(raw: &Raw, lanes: &[SyncSender<Vec<u8>>]) -> Result<Hash, ContentError> {
+fn read(raw: &Raw, extents: &Extents, lanes: &[SyncSender<Cut>]) -> Result<Hash, ContentError> {
     let mut whole = blake3::Hasher::new();
     let starts = (0..raw.bytes()).step_by(CHUNK_BYTES as usize);
     for (at, lane) in starts.zip(lanes.iter().cycle()) {
         let bytes = usize::try_from(raw.bytes() - at).unwrap_or(usize::MAX).min(CHUNK_BYTES as usize);
-        let mut chunk = vec![0; bytes];
-        raw.read(at, &mut chunk).map_err(|source| ContentError::Read { at, source })?;
-        whole.update(&chunk);
-        if lane.send(chunk).is_err() {
+        let mut bytes = vec![0; bytes];
+        let allocated = extents.within(at, bytes.len() as u64);
+        // What is unallocated as a whole need not even be read.
+        if allocated != Allocated::Nothing {
+            raw.read(at, &mut bytes).map_err(|source| ContentError::Read { at, source })?;
+            extents.clear(at, &mut bytes);
+        }
+        whole.update(&bytes);
+        if lane.send(Cut { bytes, allocated }).is_err() {
             break;
         }
     }
@@ -98,12 +115,16 @@ fn read(raw: &Raw, lanes: &[SyncSender<Vec<u8>>]) -> Result<Hash, ContentError> 
 }
 
 /// One lane: chunks in, frames out, in the same order.
-fn compress(mut zstd: Compressor<'_>, chunks: &Receiver<Vec<u8>>, frames: &SyncSender<io::Result<Frame>>) {
+fn compress(mut zstd: Compressor<'_>, chunks: &Receiver<Cut>, frames: &SyncSender<io::Result<Frame>>) {
     static ZEROS: [u8; CHUNK_BYTES as usize] = [0; CHUNK_BYTES as usize];
-    while let Ok(chunk) = chunks.recv() {
-        let is_zero = chunk == ZEROS[..chunk.len()];
-        let zstd = if is_zero { Ok(None) } else { zstd.compress(&chunk).map(Some) };
-        let frame = zstd.map(|zstd| Frame { hash: Hash::of(&chunk), zstd });
+    while let Ok(Cut { bytes, allocated }) = chunks.recv() {
+        let (kind, mask) = match allocated {
+            Allocated::Nothing => (ChunkKind::Unallocated, None),
+            _ if bytes == ZEROS[..bytes.len()] => (ChunkKind::Zero, allocated.into_mask()),
+            _ => (ChunkKind::Data, allocated.into_mask()),
+        };
+        let compressed = if kind == ChunkKind::Data { zstd.compress(&bytes) } else { Ok(Vec::new()) };
+        let frame = compressed.map(|zstd| Frame { kind, hash: Hash::of(&bytes), mask, zstd });
         if frames.send(frame).is_err() {
             break;
         }
@@ -127,15 +148,11 @@ impl Writer {
     }
 
     fn append(&mut self, frame: Frame) -> io::Result<()> {
-        let hash = frame.hash;
-        let Some(zstd) = frame.zstd else {
-            let kind = ChunkKind::Zero;
-            self.chunks.push(Chunk { kind, hash, pack: 0, offset: 0, stored: 0, mask: None });
-            return Ok(());
-        };
-        let (offset, stored) = match self.stored.get(&hash) {
-            Some(place) => *place,
-            None => {
+        let Frame { kind, hash, mask, zstd } = frame;
+        let (offset, stored) = match (kind, self.stored.get(&hash)) {
+            (ChunkKind::Zero | ChunkKind::Unallocated, _) => (0, 0),
+            (ChunkKind::Data, Some(place)) => *place,
+            (ChunkKind::Data, None) => {
                 let place = (self.bytes, u32::try_from(zstd.len()).expect("zstd hardly expands 1 MiB"));
                 self.file.write_all(&zstd)?;
                 self.hasher.update(&zstd);
@@ -144,7 +161,7 @@ impl Writer {
                 place
             }
         };
-        self.chunks.push(Chunk { kind: ChunkKind::Data, hash, pack: 0, offset, stored, mask: None });
+        self.chunks.push(Chunk { kind, hash, pack: 0, offset, stored, mask });
         Ok(())
     }
 

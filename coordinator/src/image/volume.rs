@@ -48,6 +48,11 @@ impl<'a> Volume<'a> {
         Volume { raw, start, bytes, budget: Cell::new(READ_BYTES_MAX) }
     }
 
+    /// Its length.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Fills `into` with the bytes from `at` on.
     pub(super) fn read(&self, at: u64, into: &mut [u8]) -> Result<(), VolumeError> {
         let bytes = into.len() as u64;

@@ -1,7 +1,8 @@
 //! What an import keeps an eye on while it works: the caller's wish to stop, the free space, the progress bar.
-//! Asked after every megabyte by `decode.rs` and `pack.rs`; knows nothing of what they do.
+//! Asked after every megabyte by `fetch.rs`, `decode.rs`, `pack.rs` …; knows nothing of what they do.
 
 use super::error::{ImportError, LibraryError};
+use super::origin::Origin;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct ImportProgress {
     /// What is being done.
     pub stage: Stage,
-    /// How much of it is done, in bytes; of the file while decoding, of the image while packing.
+    /// How much of it is done, in bytes; of the image while packing, of the file before.
     pub done: u64,
     /// How much there is to do, in bytes, when that is known.
     pub total: Option<u64>,
@@ -19,6 +20,10 @@ pub struct ImportProgress {
 /// What an import does, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// Fetches the file from its address. Left out for files of this machine.
+    Fetching,
+    /// Adds up the file's checksum. Left out without one to compare with, and for what was just fetched.
+    Checking,
     /// Unpacks the file. Left out for files that are not compressed.
     Decoding,
     /// Cuts the image into chunks and compresses them.
@@ -28,7 +33,7 @@ pub enum Stage {
 /// The eye on one import.
 pub(super) struct Watch<'a> {
     /// The image file, for errors.
-    source: PathBuf,
+    origin: Origin,
     directory: PathBuf,
     floor: u64,
     progress: &'a mut dyn FnMut(ImportProgress),
@@ -36,21 +41,21 @@ pub(super) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    /// Watches the import of `source` into `directory`, where `floor` bytes must stay free.
+    /// Watches the import of `origin` into `directory`, where `floor` bytes must stay free.
     pub(super) fn new(
-        source: &Path,
+        origin: &Origin,
         directory: &Path,
         floor: u64,
         progress: &'a mut dyn FnMut(ImportProgress),
         stop: &'a AtomicBool,
     ) -> Self {
-        Watch { source: source.to_owned(), directory: directory.to_owned(), floor, progress, stop }
+        Watch { origin: origin.clone(), directory: directory.to_owned(), floor, progress, stop }
     }
 
     /// Reports `progress`, unless the import has to end.
     pub(super) fn report(&mut self, progress: ImportProgress) -> Result<(), ImportError> {
         if self.stop.load(Ordering::Relaxed) {
-            return Err(ImportError::Stopped { path: self.source.clone() });
+            return Err(ImportError::Stopped { origin: self.origin.clone() });
         }
         (self.progress)(progress);
         Ok(())
@@ -59,8 +64,9 @@ impl<'a> Watch<'a> {
     /// Fails when writing `bytes` would leave less free than must stay.
     pub(super) fn room_for(&self, bytes: u64) -> Result<(), ImportError> {
         let FreeSpace { free, floor } = FreeSpace::of(&self.directory, self.floor)?;
-        if free.saturating_sub(bytes) < floor {
-            return Err(ImportError::Space { directory: self.directory.clone(), free, floor });
+        if free < bytes.saturating_add(floor) {
+            let directory = self.directory.clone();
+            return Err(ImportError::Space { directory, free, needed: bytes, floor });
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! `piseduce environment add`: an image file on the head node becomes an environment.
+//! `piseduce environment add`: an image file on the head node, or at an address, becomes an environment.
 
 use super::ConfigOption;
 use crate::clock;
@@ -6,12 +6,11 @@ use crate::config::Config;
 use crate::data_directory::DataDirectory;
 use crate::domain::environment::{Environment, check_name};
 use crate::http::environment_view;
-use crate::image::{ImportProgress, Imported, Library, Stage};
+use crate::image::{Checksum, ImportProgress, Imported, Library, Origin, Stage, Terms};
 use crate::print::Output;
 use crate::runner::jobs;
 use crate::store::Actor;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,8 +19,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Add {
     /// The environment's name
     name: String,
-    /// The image: raw or .xz, recognised by its content
-    file: PathBuf,
+    /// The image, a file or an http:// address: raw, .xz, .gz, .zst, .zip or .tar.gz, recognised by its content
+    #[arg(value_name = "FILE|URL")]
+    origin: Origin,
+    /// The SHA-256 that the file must have, as its publisher gives it
+    #[arg(long, value_name = "HEX")]
+    sha256: Option<Checksum>,
+    /// Also accept a system for machines that are no Raspberry Pis
+    #[arg(long)]
+    any_architecture: bool,
     #[command(flatten)]
     config: ConfigOption,
 }
@@ -29,8 +35,8 @@ pub struct Add {
 /// Imports the image and registers it under the name.
 ///
 /// # Errors
-/// When the name is taken, the file is no image that can be deployed, there is no room, or the user
-/// interrupts it; then nothing is left of it.
+/// When the name is taken, the file cannot be had or is no image that can be deployed, there is no room, or
+/// the user interrupts it; then nothing is left of it.
 pub async fn add(add: Add, output: Output) -> anyhow::Result<()> {
     check_name(&add.name)?;
     let Config { data_directory, free_bytes, .. } = add.config.read()?;
@@ -44,7 +50,8 @@ pub async fn add(add: Add, output: Output) -> anyhow::Result<()> {
     }
     // Leftovers of an import that was killed go first: they may be what fills the disk.
     jobs::sweep(&library, &store).await?;
-    let imported = import(library.clone(), &add.file, output).await?;
+    let terms = Terms { checksum: add.sha256, any_architecture: add.any_architecture };
+    let imported = import(library.clone(), add.origin, terms, output).await?;
     let manifest = &imported.manifest;
     let environment = Environment {
         name: add.name.clone(),
@@ -57,17 +64,29 @@ pub async fn add(add: Add, output: Output) -> anyhow::Result<()> {
     };
     let added = environment_view(environment.clone());
     store.add_environment(environment, Actor::User("root".into())).await?;
-    drop(imported);
     output.tell("environment", &added, |added| {
-        format!("environment {} added ({})", added.name, added.family_evidence)
+        format!("environment {} added ({})\n{}", added.name, added.family_evidence, described(&imported))
     });
     Ok(())
 }
 
+/// What the image takes up, and what the operator should know of it.
+fn described(imported: &Imported) -> String {
+    let sizes = imported.manifest.sizes();
+    let [image, defined, stored] = [sizes.image, sizes.defined, sizes.stored].map(|bytes| bytes / 1_000_000);
+    let line = format!("image {image} MB, {defined} MB of it in use, stored in {stored} MB");
+    [vec![line], imported.remarks.clone()].concat().join("\n")
+}
+
 /// Imports in a thread of its own, so that Ctrl-C and SIGTERM are heard meanwhile.
-async fn import(library: Arc<Library>, file: &Path, output: Output) -> anyhow::Result<Imported> {
+async fn import(
+    library: Arc<Library>,
+    origin: Origin,
+    terms: Terms,
+    output: Output,
+) -> anyhow::Result<Imported> {
     let stop = Arc::new(AtomicBool::new(false));
-    let (stopped, file) = (stop.clone(), file.to_owned());
+    let stopped = stop.clone();
     let bar = if output == Output::Json { ProgressBar::hidden() } else { ProgressBar::new(0) };
     bar.set_style(
         ProgressStyle::with_template(
@@ -76,7 +95,7 @@ async fn import(library: Arc<Library>, file: &Path, output: Output) -> anyhow::R
         .expect("a valid template"),
     );
     let mut work = tokio::task::spawn_blocking(move || {
-        let result = library.import(&file, &mut |progress| show(&bar, &progress), &stopped);
+        let result = library.import(&origin, &terms, &mut |progress| show(&bar, &progress), &stopped);
         bar.finish_and_clear();
         result
     });
@@ -92,6 +111,8 @@ async fn import(library: Arc<Library>, file: &Path, output: Output) -> anyhow::R
 
 fn show(bar: &ProgressBar, progress: &ImportProgress) {
     bar.set_message(match progress.stage {
+        Stage::Fetching => "fetching ",
+        Stage::Checking => "checking ",
         Stage::Decoding => "unpacking",
         Stage::Packing => "packing  ",
     });

@@ -10,9 +10,9 @@ use std::sync::OnceLock;
 pub(crate) const MIB: u64 = 1 << 20;
 const FAT_AT: u64 = MIB;
 const FAT_BYTES: u64 = 8 * MIB;
-/// Not at the beginning of a chunk, as in real images.
-const EXT4_AT: u64 = FAT_AT + FAT_BYTES + 512 * 8;
 const EXT4_BYTES: u64 = 24 * MIB;
+/// Behind the partitions.
+const TAIL_BYTES: u64 = 4 * MIB;
 
 /// A program that tests start. Other programs than the tools for disks are not theirs to start.
 #[expect(clippy::disallowed_methods, reason = "tests start programs here only")]
@@ -74,37 +74,56 @@ pub(crate) fn debian(root: &Path) {
     symlink("dash", root.join("usr/bin/sh")).unwrap();
 }
 
+/// A FAT file system with these options of `mkfs.fat`, in whose root directory are `files`.
+pub(crate) fn fat(options: &[&str], bytes: u64, files: &[(&str, &[u8])]) -> Vec<u8> {
+    let scratch = tempfile::tempdir().unwrap();
+    let place = |name: &str| scratch.path().join(name).to_str().unwrap().to_owned();
+    let (image, kib) = (place("fat"), (bytes / 1024).to_string());
+    run("dosfstools", "mkfs.fat", &[&["-C"], options, &[&image, &kib]].concat());
+    for (name, content) in files {
+        fs::write(place("file"), content).unwrap();
+        run("mtools", "mcopy", &["-i", &image, &place("file"), &format!("::{name}")]);
+    }
+    fs::read(image).unwrap()
+}
+
+/// An ext4 file system with these options of `mke2fs` that holds what `plant` puts into a directory.
+pub(crate) fn ext4(options: &[&str], bytes: u64, plant: impl FnOnce(&Path)) -> Vec<u8> {
+    let scratch = tempfile::tempdir().unwrap();
+    let place = |name: &str| scratch.path().join(name).to_str().unwrap().to_owned();
+    let (image, root, kib) = (place("ext4"), place("root"), format!("{}K", bytes / 1024));
+    fs::create_dir(&root).unwrap();
+    plant(Path::new(&root));
+    let fixed = ["-q", "-F", "-t", "ext4", "-d", &root];
+    run("e2fsprogs", "mke2fs", &[&fixed, options, &[&image, &kib]].concat());
+    fs::read(image).unwrap()
+}
+
+/// Makes the image of a disk at `path` with an MBR and partitions of these types and contents, one behind the
+/// other with 4 KiB between.
+pub(crate) fn assemble(path: &Path, partitions: &[(&str, &[u8])]) {
+    let disk = File::create(path).unwrap();
+    let mut table = String::from("label: dos\nlabel-id: 0x1234abcd\n");
+    let mut at = FAT_AT;
+    for (kind, content) in partitions {
+        table += &format!("start={}, size={}, type={kind}\n", at / 512, content.len() / 512);
+        disk.write_all_at(content, at).unwrap();
+        at += content.len() as u64 + 4096;
+    }
+    disk.set_len(at - 4096 + TAIL_BYTES).unwrap();
+    let script = tempfile::NamedTempFile::new().unwrap();
+    fs::write(script.path(), table).unwrap();
+    // sfdisk reads from its standard input only.
+    let script = format!("sfdisk -q '{}' < '{}'", path.display(), script.path().display());
+    run("fdisk", "sh", &["-c", &script]);
+}
+
 /// Makes the image of a disk at `path`, whose root partition holds what `plant` puts into a directory.
 pub(crate) fn make(path: &Path, plant: impl FnOnce(&Path)) {
-    let scratch = tempfile::tempdir().unwrap();
-    let place = |name: &str| scratch.path().join(name);
-    let (fat, ext4, root) = (place("fat"), place("ext4"), place("root"));
-    fs::create_dir(&root).unwrap();
-    plant(&root);
-    let text = |path: &PathBuf| path.to_str().unwrap().to_owned();
-    let kib = (FAT_BYTES / 1024).to_string();
-    run("dosfstools", "mkfs.fat", &["-C", "-n", "BOOTFS", "-i", "0badcafe", &text(&fat), &kib]);
-    for file in ["config.txt", "cmdline.txt"] {
-        fs::write(place(file), file).unwrap();
-        run("mtools", "mcopy", &["-i", &text(&fat), &text(&place(file)), "::"]);
-    }
-    let options = ["-q", "-F", "-t", "ext4", "-b", "4096", "-L", "rootfs", "-d"];
-    run("e2fsprogs", "mke2fs", &[&options[..], &[&text(&root), &text(&ext4), "24M"]].concat());
-
-    let disk = File::create(path).unwrap();
-    disk.set_len(EXT4_AT + EXT4_BYTES).unwrap();
-    let table = format!(
-        "label: dos\nlabel-id: 0x1234abcd\nstart={}, size={}, type=c\nstart={}, size={}, type=83\n",
-        FAT_AT / 512,
-        FAT_BYTES / 512,
-        EXT4_AT / 512,
-        EXT4_BYTES / 512
-    );
-    fs::write(place("table"), table).unwrap();
-    let script = format!("sfdisk -q {} < {}", text(&path.to_owned()), text(&place("table")));
-    run("fdisk", "sh", &["-c", &script]);
-    disk.write_all_at(&fs::read(fat).unwrap(), FAT_AT).unwrap();
-    disk.write_all_at(&fs::read(ext4).unwrap(), EXT4_AT).unwrap();
+    let boot = [("config.txt", &b"config.txt"[..]), ("cmdline.txt", b"cmdline.txt")];
+    let boot = fat(&["-n", "BOOTFS", "-i", "0badcafe"], FAT_BYTES, &boot);
+    let root = ext4(&["-b", "4096", "-L", "rootfs"], EXT4_BYTES, plant);
+    assemble(path, &[("c", &boot), ("83", &root)]);
 }
 
 /// The image that most tests import: the fake Debian, and files that make chunks of every kind.
@@ -126,10 +145,10 @@ fn make_debian_disk() -> Vec<u8> {
         fs::write(root.join("text"), "sixteen letters!".repeat(200_000)).unwrap();
         fs::write(root.join("zeros"), vec![0; 3 << 20]).unwrap();
     });
-    // Two equal chunks in unallocated space, on the borders of chunks.
+    // Two equal chunks behind the partitions, on the borders of chunks; what lies there belongs to the image.
     let chunk = Random(2).bytes(MIB);
     let disk = File::options().write(true).open(&path).unwrap();
-    for at in [27, 29] {
+    for at in [34, 36] {
         disk.write_all_at(&chunk, at * MIB).unwrap();
     }
     fs::read(path).unwrap()

@@ -3,7 +3,7 @@
 
 use crate::disk::{Random, debian_disk, program, xz};
 use crate::{Fixture, library_in, open, reassemble};
-use piseduce_coordinator::image::{ImportError, Library, Swept};
+use piseduce_coordinator::image::{ImportError, Library, Swept, Terms};
 use piseduce_protocol::id::Hash;
 use std::collections::HashSet;
 use std::fs;
@@ -28,7 +28,8 @@ fn as_a_child_import() {
         println!("{STEP}");
         std::io::stdin().read_line(&mut String::new()).unwrap();
     };
-    drop(library.import(&source, &mut wait, &AtomicBool::new(false)).unwrap());
+    let imported = library.import(&(&*source).into(), &Terms::default(), &mut wait, &AtomicBool::new(false));
+    drop(imported.unwrap());
 }
 
 /// When a child is killed.
@@ -124,7 +125,8 @@ fn an_import_that_is_stopped_leaves_nothing() {
             calls += 1;
             stop.store(calls >= step, Ordering::Relaxed);
         };
-        let error = fixture.library.import(&packed, &mut progress, &stop).unwrap_err();
+        let origin = (&*packed).into();
+        let error = fixture.library.import(&origin, &Terms::default(), &mut progress, &stop).unwrap_err();
         assert!(matches!(error, ImportError::Stopped { .. }), "{error}");
         assert_eq!(calls, step, "the import went on");
         assert_eq!(["packs", "manifests", "incoming"].map(|name| fixture.count(name)), [0; 3]);
@@ -159,7 +161,8 @@ fn sweeps_beside_imports_remove_what_is_not_recorded_and_nothing_else() {
         scope.spawn(|| {
             for number in 0..IMPORTS {
                 let mut bytes = bytes.clone();
-                bytes[20 << 20] ^= number as u8 + 1;
+                // Where every byte belongs to the image.
+                bytes[35 << 20] ^= number as u8 + 1;
                 let path = fixture.directory.path().join(format!("{number}.img"));
                 fs::write(&path, &bytes).unwrap();
                 let imported = fixture.import(&path).unwrap();
