@@ -79,14 +79,13 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let credentials = Credentials::new(data.site_key()?);
     let store = data.store()?;
     let library = Arc::new(data.library(config.free_bytes)?);
-    if let Err(error) = jobs::sweep(&library, &store).await {
-        tracing::warn!(%error, "images could not be swept");
-    }
+    tokio::spawn(jobs::sweep_soon(library.clone(), store.clone()));
     let people = bind("people", config.people.listen).await?;
     let nodes = bind("nodes", config.nodes.listen).await?;
     let head = config.nodes.advertised(nodes.local_addr()?).to_string();
 
     let board = Board::default();
+    tokio::spawn(jobs::sweep_after_deployments(library.clone(), store.clone(), board.ended()));
     let door = Door { credentials: credentials.clone(), live: board.live_boots(), store: store.clone() };
     let gate = Gate::start(
         GateSettings::new(config.broker.listen),

@@ -117,9 +117,8 @@ impl Connection {
     ///
     /// # Errors
     /// What the coordinator answers, or that it does not.
-    pub fn delete(&self, path: &str) -> Result<(), ClientError> {
-        let response = self.agent.delete(self.at(path)).header("Authorization", &self.authorization).call();
-        self.text(response).map(drop)
+    pub fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.answer(self.agent.delete(self.at(path)).header("Authorization", &self.authorization).call())
     }
 
     fn answer<T: DeserializeOwned>(&self, response: Response) -> Result<T, ClientError> {

@@ -3,7 +3,7 @@
 use super::connection::{Connection, ConnectionOptions, level};
 use super::error::ClientError;
 use super::tables;
-use crate::api::EnvironmentView;
+use crate::api::{EnvironmentView, RemovedView};
 use crate::print::{Output, Screen};
 
 /// `piseduce environment`, as far as the coordinator answers it.
@@ -38,9 +38,22 @@ pub fn environment(
             output.tell("environment", &environment, |one| tables::environment(one, screen));
         }
         EnvironmentCommand::Remove(name) => {
-            connection.delete(&format!("environments/{}", level(&name)))?;
-            output.tell("removed", &name, |name| format!("environment {name} removed"));
+            let removed: RemovedView = connection.delete(&format!("environments/{}", level(&name)))?;
+            output
+                .tell("removed", &removed, |removed| format!("environment {name} removed{}", kept(removed)));
         }
     }
     Ok(())
+}
+
+/// What keeps the image of an environment that was removed.
+fn kept(removed: &RemovedView) -> String {
+    let environments = removed.kept_for_environments.iter().map(|name| format!("environment {name}"));
+    let deployments = match removed.kept_for_deployments {
+        0 => None,
+        1 => Some("1 deployment until it ends".to_owned()),
+        count => Some(format!("{count} deployments until they end")),
+    };
+    let users: Vec<String> = environments.chain(deployments).collect();
+    if users.is_empty() { String::new() } else { format!("; its image is kept for {}", users.join(" and ")) }
 }

@@ -1,7 +1,10 @@
 //! The API's values as text for eyes. Calendar times are UTC, as their `Z` says.
 
 use super::table::{Cell, Look, pairs, printable, table};
-use crate::api::{DeploymentHistory, DeploymentView, EnvironmentView, JournalEntry, NodeView, ScriptView};
+use crate::api::{
+    DeploymentHistory, DeploymentView, EnvironmentView, ImageView, JournalEntry, NodeView, PartitionView,
+    ScriptView,
+};
 use crate::domain::reservation::utc;
 use crate::print::Screen;
 use piseduce_protocol::report::Progress;
@@ -180,22 +183,50 @@ pub(super) fn environments(environments: &[EnvironmentView], screen: Screen) -> 
 /// One environment.
 pub(super) fn environment(environment: &EnvironmentView, screen: Screen) -> String {
     let image = format!("{} ({} bytes)", megabytes(environment.image_bytes), environment.image_bytes);
-    pairs(
+    let sizes = environment.image.as_ref().map(|image| {
+        let [defined, stored] = [image.defined_bytes, image.stored_bytes].map(megabytes);
+        format!("{defined} of it in use, stored in {stored}")
+    });
+    let facts = pairs(
         vec![
             ("environment", environment.name.as_str().into()),
             ("family", environment.family.as_str().into()),
             ("recognised by", environment.family_evidence.as_str().into()),
             ("architecture", or_dash(environment.architecture.as_ref())),
             ("image", image.into()),
+            ("sizes", or_dash(sizes)),
             ("manifest", environment.manifest.to_string().into()),
             ("added", utc(environment.added_unix_ms).into()),
         ],
         screen,
-    )
+    );
+    let partitions = environment.image.as_ref().map(|one| self::image(one, screen));
+    [Some(facts), partitions].into_iter().flatten().collect::<Vec<_>>().join("\n")
 }
 
 fn megabytes(bytes: u64) -> String {
     format!("{} MB", bytes / 1_000_000)
+}
+
+/// What an image consists of, one partition a line.
+fn image(image: &ImageView, screen: Screen) -> String {
+    let row = |partition: &PartitionView| {
+        let use_ = match (partition.is_boot, partition.is_root) {
+            (true, _) => Some("boot"),
+            (false, true) => Some("root"),
+            (false, false) => None,
+        };
+        vec![
+            partition.number.to_string().into(),
+            partition.file_system.as_str().into(),
+            or_dash(partition.label.as_ref()),
+            megabytes(partition.start).into(),
+            megabytes(partition.bytes).into(),
+            or_dash(use_),
+        ]
+    };
+    let heading = ["PARTITION", "HOLDS", "LABEL", "AT", "SIZE", "USE"];
+    table(&heading, image.partitions.iter().map(row).collect(), screen)
 }
 
 /// What happened to a deployment, one change a line.

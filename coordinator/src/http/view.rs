@@ -3,7 +3,7 @@
 use super::Shared;
 use crate::api::{
     AgentLineView, AgentView, DeploymentView, EnvironmentView, FormView, ImageView, JournalEntry, NodeEntry,
-    NodeView, OwesView, ReservationView, ScriptView,
+    NodeView, OwesView, PartitionView, ReservationView, ScriptView,
 };
 use crate::clock::UnixMs;
 use crate::domain::deployment::{Deployment, Evidence, Form};
@@ -13,7 +13,7 @@ use crate::domain::reservation::Reservation;
 use crate::runner::NodeView as Known;
 use crate::store::{AgentHello, AgentLine, Entry, ScriptOutput, StoredDeployment};
 use piseduce_protocol::id::Hash;
-use piseduce_protocol::manifest::Manifest;
+use piseduce_protocol::manifest::{Manifest, Partition};
 use piseduce_protocol::state::State;
 use piseduce_protocol::status::DeploymentStatus;
 
@@ -100,6 +100,29 @@ pub fn environment(environment: Environment) -> EnvironmentView {
         family_evidence: environment.family_evidence,
         architecture: environment.architecture,
         added_unix_ms,
+        image: None,
+    }
+}
+
+pub(super) fn image(manifest: &Manifest) -> ImageView {
+    let sizes = manifest.sizes();
+    let partition = |partition: &Partition| PartitionView {
+        number: partition.number,
+        start: partition.start,
+        bytes: partition.bytes,
+        file_system: partition.file_system.to_string(),
+        label: partition.label.clone(),
+        is_boot: manifest.boot == Some(partition.number),
+        is_root: manifest.root == Some(partition.number),
+    };
+    ImageView {
+        image_bytes: manifest.image_bytes,
+        family: manifest.family.clone(),
+        family_evidence: manifest.family_evidence.clone(),
+        architecture: manifest.architecture.clone(),
+        defined_bytes: sizes.defined,
+        stored_bytes: sizes.stored,
+        partitions: manifest.partitions.iter().map(partition).collect(),
     }
 }
 
@@ -143,16 +166,6 @@ pub(super) fn form(form: &Form, with_script: bool) -> FormView {
         script: script.filter(|_| with_script).map(|script| String::from_utf8_lossy(script).into_owned()),
         rerun_script: form.rerun_script,
         script_seconds: form.script_seconds,
-    }
-}
-
-pub(super) fn image(manifest: &Manifest) -> ImageView {
-    ImageView {
-        image_bytes: manifest.image_bytes,
-        family: manifest.family.clone(),
-        family_evidence: manifest.family_evidence.clone(),
-        architecture: manifest.architecture.clone(),
-        root: manifest.root,
     }
 }
 

@@ -88,23 +88,13 @@ impl DeploymentView {
 }
 
 /// The shared view of all nodes.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Board {
     nodes: Arc<RwLock<BTreeMap<String, NodeView>>>,
     distrust: Arc<RwLock<Option<Distrust>>>,
     live_boots: Arc<watch::Sender<LiveBoots>>,
     link_is_up: Arc<AtomicBool>,
-}
-
-impl Default for Board {
-    fn default() -> Self {
-        Board {
-            nodes: Arc::default(),
-            distrust: Arc::default(),
-            live_boots: Arc::new(watch::Sender::default()),
-            link_is_up: Arc::default(),
-        }
-    }
+    ended: Arc<watch::Sender<u64>>,
 }
 
 impl Board {
@@ -154,6 +144,15 @@ impl Board {
     /// Which boot of each node may speak at the broker now.
     pub fn live_boots(&self) -> watch::Receiver<LiveBoots> {
         self.live_boots.subscribe()
+    }
+
+    /// How many deployments ended since the coordinator started.
+    pub fn ended(&self) -> watch::Receiver<u64> {
+        self.ended.subscribe()
+    }
+
+    pub(super) fn count_ended(&self) {
+        self.ended.send_modify(|count| *count += 1);
     }
 
     pub(super) fn put(&self, view: NodeView) {

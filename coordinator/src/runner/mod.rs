@@ -334,6 +334,7 @@ impl Runner {
             known.journal = saved.journal;
             if matches!(change.deployment.condition, Condition::Ended(_)) {
                 known.deployment = None;
+                self.board.count_ended();
                 if let Some(held) = self.lives.remove(&id) {
                     known.node.owes = known.node.owes_after(&change.deployment, &held.owner);
                 }

@@ -4,12 +4,14 @@ use super::journal::{self, Actor};
 use super::schema::{Conflict, StoreError};
 use super::{Store, rows};
 use crate::clock::UnixMs;
+use crate::domain::deployment::Form;
 use crate::domain::environment::Environment;
 use crate::domain::node::{Node, NodeAttributes, NodeId, Owes, SwitchId};
 use crate::domain::switch::{Driver, Switch, SwitchAttributes};
 use piseduce_protocol::id::{BootNumber, Serial};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A driver in its column.
@@ -28,6 +30,22 @@ pub struct Imported {
     pub changed: usize,
     /// Nodes that were as the import has them.
     pub unchanged: usize,
+}
+
+/// Who still uses the image of an environment that was removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageUsers {
+    /// How many live deployments.
+    pub deployments: usize,
+    /// Other environments, by name.
+    pub environments: Vec<String>,
+}
+
+/// The forms of all live deployments.
+pub(super) fn live_forms(connection: &Connection) -> Result<Vec<Arc<Form>>, StoreError> {
+    let live = "SELECT * FROM deployments WHERE state <> 'ended' AND form IS NOT NULL";
+    let live = rows::all(connection, live, [], rows::deployment)?;
+    Ok(live.into_iter().filter_map(|deployment| deployment.form).collect())
 }
 
 /// Columns of a node with its switch's name.
@@ -257,16 +275,28 @@ impl Store {
         .await
     }
 
-    /// Removes an environment; deployments that use its image keep it.
+    /// Removes an environment; what still uses its image keeps it.
     ///
     /// # Errors
     /// [`Conflict::Missing`] when there is none of this name.
-    pub async fn remove_environment(&self, name: String, at: UnixMs, actor: Actor) -> Result<(), StoreError> {
+    pub async fn remove_environment(
+        &self,
+        name: String,
+        at: UnixMs,
+        actor: Actor,
+    ) -> Result<ImageUsers, StoreError> {
         self.write(move |connection| {
-            if connection.execute("DELETE FROM environments WHERE name = ?", [&name])? == 0 {
+            let query = "DELETE FROM environments WHERE name = ? RETURNING *";
+            let Some(removed) = rows::all(connection, query, [&name], environment)?.pop() else {
                 return Err(Conflict::Missing { what: "environment", name }.into());
-            }
-            journal::note(connection, at, &actor, "environment", &format!("removed {name}"))
+            };
+            journal::note(connection, at, &actor, "environment", &format!("removed {name}"))?;
+            let forms = live_forms(connection)?;
+            let same = "SELECT name FROM environments WHERE manifest = ? ORDER BY name";
+            let environments =
+                rows::all(connection, same, [removed.manifest.0], |row| Ok(row.get::<_, String>(0)?))?;
+            let deployments = forms.iter().filter(|form| form.manifest == removed.manifest).count();
+            Ok(ImageUsers { deployments, environments })
         })
         .await
     }

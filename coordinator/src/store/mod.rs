@@ -17,7 +17,7 @@ mod schema;
 
 pub use deployments::{Change, Opened, Saved, StoredDeployment, Wanted};
 pub use examine::{Contents, Examination, Examined, SCHEMA_VERSION};
-pub use inventory::Imported;
+pub use inventory::{ImageUsers, Imported};
 pub use journal::{Actor, Entry, JournalId};
 pub use logs::{AgentHello, AgentLine, AgentWord, AgentWords, ScriptOutput};
 pub use meta::ClockStep;

@@ -1,5 +1,6 @@
 //! Users, and the epoch: what is neither inventory nor deployment.
 
+use super::inventory::live_forms;
 use super::journal::{self, Actor};
 use super::schema::{Conflict, StoreError};
 use super::{Store, meta, rows};
@@ -88,8 +89,6 @@ impl Store {
 pub(super) fn pinned_images(connection: &Connection) -> Result<HashSet<Hash>, StoreError> {
     let manifest = |row: &Row<'_>| rows::hash(&row.get::<_, Vec<u8>>(0)?);
     let environments = rows::all(connection, "SELECT manifest FROM environments", [], manifest)?;
-    let live = "SELECT * FROM deployments WHERE state <> 'ended' AND form IS NOT NULL";
-    let live = rows::all(connection, live, [], rows::deployment)?;
-    let forms = live.into_iter().filter_map(|deployment| deployment.form);
-    Ok(environments.into_iter().chain(forms.map(|form| form.manifest)).collect())
+    let forms = live_forms(connection)?;
+    Ok(environments.into_iter().chain(forms.iter().map(|form| form.manifest)).collect())
 }

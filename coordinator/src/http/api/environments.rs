@@ -4,10 +4,10 @@ use super::super::Shared;
 use super::super::auth::Asker;
 use super::super::error::ApiError;
 use super::super::view;
-use crate::api::EnvironmentView;
+use crate::api::{EnvironmentView, RemovedView};
 use crate::clock;
 use crate::permission::Action;
-use crate::runner::jobs::sweep;
+use crate::runner::jobs::sweep_soon;
 use crate::store::Actor;
 use axum::extract::{Path, State};
 use axum::routing::get;
@@ -30,22 +30,26 @@ async fn show(
 ) -> Result<Json<EnvironmentView>, ApiError> {
     asker.check(Action::Look)?;
     let found = shared.store.environments().await?.into_iter().find(|known| known.name == name);
-    found.map(|known| Json(view::environment(known))).ok_or_else(|| ApiError::missing("environment", &name))
+    let known = found.ok_or_else(|| ApiError::missing("environment", &name))?;
+    let (library, image) = (shared.library.clone(), known.manifest);
+    let read = tokio::task::spawn_blocking(move || library.manifest(image)).await;
+    let manifest = read.expect("reading does not panic").map_err(|error| ApiError::ours(&error))?;
+    let image = manifest.map(|manifest| view::image(&manifest));
+    Ok(Json(EnvironmentView { image, ..view::environment(known) }))
 }
 
-/// Removes the environment; its image goes when no deployment uses it any more.
+/// Removes the environment; its image goes when nothing uses it any more.
 async fn remove(
     State(shared): State<Shared>,
     asker: Asker,
     Path(name): Path<String>,
-) -> Result<(), ApiError> {
+) -> Result<Json<RemovedView>, ApiError> {
     asker.check(Action::Administer)?;
     let actor = Actor::User(asker.0.name);
-    shared.store.remove_environment(name, clock::unix_ms(), actor).await?;
-    match sweep(&shared.library, &shared.store).await {
-        Ok(swept) => tracing::info!(?swept, "images swept"),
-        // The environment is gone all the same; the files go with the next sweep.
-        Err(error) => tracing::warn!(%error, "images could not be swept"),
-    }
-    Ok(())
+    let users = shared.store.remove_environment(name, clock::unix_ms(), actor).await?;
+    tokio::spawn(sweep_soon(shared.library.clone(), shared.store.clone()));
+    Ok(Json(RemovedView {
+        kept_for_deployments: users.deployments,
+        kept_for_environments: users.environments,
+    }))
 }
