@@ -141,7 +141,9 @@ fn prepare(coordinator: &Coordinator, rack: &Rack, directory: &Path, image: &Pat
     fs::write(&inventory, rack.inventory())?;
     anyhow::ensure!(shown(coordinator, &["node", "import", &inventory.to_string_lossy()])?, "no nodes");
     let image = image.to_string_lossy();
-    let added = shown(coordinator, &["environment", "add", "demo", &image, "--config", &settings])?;
+    // Bench nodes run what this machine runs.
+    let add = ["environment", "add", "demo", &image, "--any-architecture", "--config", &settings];
+    let added = shown(coordinator, &add)?;
     anyhow::ensure!(added, "no environment");
     Ok(())
 }

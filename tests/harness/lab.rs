@@ -77,7 +77,9 @@ impl Lab {
     /// When it is no image.
     pub fn add_environment(&self, name: &str, image: &std::path::Path) -> anyhow::Result<()> {
         let (image, settings) = (image.to_string_lossy(), self.coordinator.settings());
-        let arguments = ["environment", "add", name, &image, "--config", &settings.to_string_lossy()];
+        let settings = settings.to_string_lossy();
+        // Bench nodes run what this machine runs.
+        let arguments = ["environment", "add", name, &image, "--any-architecture", "--config", &settings];
         self.coordinator.cli(ADMIN, &arguments).map(drop)
     }
 

@@ -11,6 +11,7 @@ mod deploy;
 mod docs;
 mod doctor;
 mod house;
+mod images;
 mod machine;
 mod monitoring;
 mod release;

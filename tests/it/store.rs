@@ -2,7 +2,8 @@
 
 use crate::machine::{Bench, happy_path};
 use piseduce_coordinator::clock::UnixMs;
-use piseduce_coordinator::domain::deployment::Deployment;
+use piseduce_coordinator::domain::deployment::{Condition, Deployment};
+use piseduce_coordinator::domain::environment::Environment;
 use piseduce_coordinator::domain::node::NodeAttributes;
 use piseduce_coordinator::domain::switch::{Driver, SwitchAttributes};
 use piseduce_coordinator::domain::user::{Role, Token, User};
@@ -10,7 +11,8 @@ use piseduce_coordinator::image::{Library, Limits};
 use piseduce_coordinator::machine::event::{Event, Powered, Request, Sign};
 use piseduce_coordinator::runner::housekeeping;
 use piseduce_coordinator::store::{
-    Actor, AgentWord, AgentWords, Change, Conflict, Opened, Pruned, Retention, Store, StoreError, Wanted,
+    Actor, AgentWord, AgentWords, Change, Conflict, ImageUsers, Opened, Pruned, Retention, Store, StoreError,
+    Wanted,
 };
 use piseduce_protocol::cause::{Cause, CauseKind};
 use piseduce_protocol::id::{BootNumber, DeploymentId, Run, Serial};
@@ -356,4 +358,36 @@ async fn of_an_agents_log_a_bounded_end_is_kept_and_what_is_told_twice_is_kept_o
     assert_eq!(shelf.store.agent_lines(deployment, Run(2), 0).await.unwrap(), []);
     let hellos = shelf.store.agent_hellos(deployment).await.unwrap();
     assert_eq!(hellos.iter().map(|hello| hello.hello.as_str()).collect::<Vec<_>>(), ["1", "2"]);
+}
+
+#[tokio::test]
+async fn an_image_is_pinned_by_environments_and_live_deployments_and_a_removal_says_by_whom() {
+    let shelf = Shelf::with_nodes(1).await;
+    let opened = shelf.reserve("ann", &["pi-1"]).await.unwrap();
+    let mut bench = Bench::open();
+    bench.step(happy_path()[0]);
+    let saved = shelf.save(&opened, bench.live.deployment.clone()).await;
+    let image = saved.form.as_ref().unwrap().manifest;
+    for name in ["lab-1", "lab-2"] {
+        let environment = Environment {
+            name: name.into(),
+            manifest: image,
+            image_bytes: 4096,
+            family: "debian".into(),
+            family_evidence: String::new(),
+            architecture: None,
+            added: NOW,
+        };
+        shelf.store.add_environment(environment, Actor::Machine).await.unwrap();
+    }
+    let remove = |name: &str| shelf.store.remove_environment(name.into(), NOW, Actor::Machine);
+    let both = ImageUsers { deployments: 1, environments: vec!["lab-2".into()] };
+    assert_eq!(remove("lab-1").await.unwrap(), both);
+    assert_eq!(conflict(remove("lab-1").await), "there is no environment `lab-1`");
+    assert_eq!(remove("lab-2").await.unwrap(), ImageUsers { deployments: 1, environments: vec![] });
+    assert_eq!(shelf.store.pinned_images().await.unwrap(), [image].into());
+    let ended =
+        Deployment { condition: Condition::Ended(Cause::new(CauseKind::Cancelled, "by ann")), ..saved };
+    shelf.save(&opened, ended).await;
+    assert!(shelf.store.pinned_images().await.unwrap().is_empty());
 }
