@@ -211,8 +211,9 @@ fn megabytes(bytes: u64) -> String {
 /// What an image consists of, one partition a line.
 fn image(image: &ImageView, screen: Screen) -> String {
     let row = |partition: &PartitionView| {
-        let use_ = match (partition.is_boot, partition.is_root) {
-            (true, _) => Some("boot"),
+        let uses = match (partition.is_boot, partition.is_root) {
+            (true, true) => Some("boot, root"),
+            (true, false) => Some("boot"),
             (false, true) => Some("root"),
             (false, false) => None,
         };
@@ -222,7 +223,7 @@ fn image(image: &ImageView, screen: Screen) -> String {
             or_dash(partition.label.as_ref()),
             megabytes(partition.start).into(),
             megabytes(partition.bytes).into(),
-            or_dash(use_),
+            or_dash(uses),
         ]
     };
     let heading = ["PARTITION", "HOLDS", "LABEL", "AT", "SIZE", "USE"];

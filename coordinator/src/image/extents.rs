@@ -59,7 +59,7 @@ impl Extents {
         match partition.file_system {
             FileSystem::Ext4 => Ext4::recognise(&volume).map_or(Ok(()), |ext4| ext4.free_space(&mut space)),
             FileSystem::Fat => Fat::recognise(&volume).map_or(Ok(()), |fat| fat.free_space(&mut space)),
-            FileSystem::Unknown => Err(VolumeError::Unsupported("a file system that is not known")),
+            FileSystem::Unknown => Err(VolumeError::Unknown),
         }
     }
 

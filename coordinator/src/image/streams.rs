@@ -40,9 +40,7 @@ fn boxed<'a>(reader: impl Read + 'a) -> Box<dyn Read + 'a> {
 }
 
 /// Takes frame after frame by itself, also those that are to be skipped.
-fn zstd<'a>(
-    reader: BufReader<&'a File>,
-) -> io::Result<zstd::stream::read::Decoder<'static, BufReader<&'a File>>> {
+fn zstd(reader: BufReader<&File>) -> io::Result<zstd::stream::read::Decoder<'static, BufReader<&File>>> {
     let mut decoder = zstd::stream::read::Decoder::with_buffer(reader)?;
     decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
     Ok(decoder)

@@ -37,6 +37,9 @@ pub(super) enum VolumeError {
     /// A structure contradicts itself.
     #[error("{0}")]
     Damaged(&'static str),
+    /// There is no reader for it.
+    #[error("its file system is not known")]
+    Unknown,
     /// Something that this reader does not know.
     #[error("it uses {0}, which is not supported")]
     Unsupported(&'static str),

@@ -11,8 +11,8 @@ pub(crate) const MIB: u64 = 1 << 20;
 const FAT_AT: u64 = MIB;
 const FAT_BYTES: u64 = 8 * MIB;
 const EXT4_BYTES: u64 = 24 * MIB;
-/// Behind the partitions.
-const TAIL_BYTES: u64 = 4 * MIB;
+/// Behind the partitions; in a GPT its backup is at the end of it.
+pub(crate) const TAIL_BYTES: u64 = 4 * MIB;
 
 /// A program that tests start. Other programs than the tools for disks are not theirs to start.
 #[expect(clippy::disallowed_methods, reason = "tests start programs here only")]
@@ -102,8 +102,17 @@ pub(crate) fn ext4(options: &[&str], bytes: u64, plant: impl FnOnce(&Path)) -> V
 /// Makes the image of a disk at `path` with an MBR and partitions of these types and contents, one behind the
 /// other with 4 KiB between.
 pub(crate) fn assemble(path: &Path, partitions: &[(&str, &[u8])]) {
+    assemble_by("label: dos\nlabel-id: 0x1234abcd\n", path, partitions);
+}
+
+/// The same with a GPT.
+pub(crate) fn assemble_gpt(path: &Path, partitions: &[(&str, &[u8])]) {
+    assemble_by("label: gpt\n", path, partitions);
+}
+
+fn assemble_by(label: &str, path: &Path, partitions: &[(&str, &[u8])]) {
     let disk = File::create(path).unwrap();
-    let mut table = String::from("label: dos\nlabel-id: 0x1234abcd\n");
+    let mut table = label.to_owned();
     let mut at = FAT_AT;
     for (kind, content) in partitions {
         table += &format!("start={}, size={}, type={kind}\n", at / 512, content.len() / 512);

@@ -177,8 +177,7 @@ fn of_a_file_system_in_doubt_everything_is_stored_and_the_import_says_why() {
     let imported = fixture.import(&path).unwrap();
     let said = [
         "partition 2 is stored with its free space: it was not unmounted in order; check it, as with e2fsck",
-        "partition 3 is stored with its free space: it uses a file system that is not known, which is not \
-         supported",
+        "partition 3 is stored with its free space: its file system is not known",
     ];
     assert_eq!(imported.remarks, said);
     let stored = reassemble(&fixture.library, &imported.manifest);

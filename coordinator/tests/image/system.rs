@@ -1,6 +1,6 @@
 //! What is found in images of many layouts: which partition becomes `/`, and for which machines it is.
 
-use crate::disk::{MIB, assemble, debian, debian_disk, ext4, fat, make};
+use crate::disk::{MIB, TAIL_BYTES, assemble, assemble_gpt, debian, debian_disk, ext4, fat, make, run};
 use crate::{Fixture, refused};
 use piseduce_coordinator::image::Terms;
 use std::fs;
@@ -58,6 +58,68 @@ fn of_two_systems_the_one_whose_fstab_says_so_becomes_the_root_else_the_largest(
     check(&a, &b, 3, "it is the largest");
     check(&b, &a, 2, "it is the largest");
     check(&a, &a, 2, "it comes first");
+}
+
+/// A disk with a GPT of a boot partition and two systems, of which the second has this fstab device.
+fn gpt_disk(directory: &Path, device: &str) -> PathBuf {
+    let path = directory.join("gpt.img");
+    let rescue = root("rescue", 12 * MIB, "/dev/ram0");
+    assemble_gpt(&path, &[("U", &boot()), ("L", &rescue), ("L", &root("system", 8 * MIB, device))]);
+    path
+}
+
+#[test]
+fn a_gpt_is_read_like_an_mbr_with_the_names_that_it_gives_to_partitions() {
+    let fixture = Fixture::new();
+    let path = gpt_disk(fixture.directory.path(), "LABEL=none");
+    let id =
+        String::from_utf8(run("fdisk", "sfdisk", &["--part-uuid", path.to_str().unwrap(), "3"])).unwrap();
+    // The same ids again, with an fstab that names the third.
+    let table = run("fdisk", "sfdisk", &["--dump", path.to_str().unwrap()]);
+    let path = gpt_disk(fixture.directory.path(), &format!("PARTUUID={}", id.trim().to_lowercase()));
+    let dump = fixture.directory.path().join("table");
+    fs::write(&dump, table).unwrap();
+    run("fdisk", "sh", &["-c", &format!("sfdisk -q '{}' < '{}'", path.display(), dump.display())]);
+
+    let manifest = fixture.import(&path).unwrap().manifest;
+    assert_eq!((manifest.boot, manifest.root, manifest.partitions.len()), (Some(1), Some(3), 3));
+    assert!(
+        manifest.family_evidence.ends_with("3 is /: its own fstab says so"),
+        "{}",
+        manifest.family_evidence
+    );
+    let sizes = manifest.sizes();
+    assert!(sizes.defined < sizes.image, "free space is left out as ever: {sizes:?}");
+    assert_eq!(manifest.partition(2).unwrap().start, MIB + 4 * MIB + 4096);
+}
+
+#[test]
+fn a_gpt_without_its_backup_is_accepted_and_one_with_a_damaged_primary_is_not() {
+    let fixture = Fixture::new();
+    let path = gpt_disk(fixture.directory.path(), "LABEL=system");
+    let sound = fs::read(&path).unwrap();
+    let partitions = fixture.import(&path).unwrap().manifest.partitions;
+    let tail = TAIL_BYTES as usize;
+    let mut garbage = sound.clone();
+    let end = garbage.len();
+    garbage[end - 40 * 512..].fill(0x5a);
+    for accepted in [&sound[..end - tail], &garbage] {
+        fs::write(&path, accepted).unwrap();
+        let manifest = fixture.import(&path).unwrap().manifest;
+        assert_eq!((manifest.partitions, manifest.root), (partitions.clone(), Some(3)));
+    }
+    let fresh = Fixture::new();
+    let check = |at: usize, words: &str| {
+        let mut damaged = sound.clone();
+        damaged[at] ^= 1;
+        fs::write(&path, damaged).unwrap();
+        refused(&fresh, &path, words);
+    };
+    check(512, "the partition table is a GPT whose header is missing");
+    check(512 + 60, "the partition table is a GPT whose header does not have its checksum");
+    check(1024 + 32, "the partition table is a GPT whose entries do not have their checksum");
+    fs::write(&path, &sound[..20 << 20]).unwrap();
+    refused(&fresh, &path, "but the image has only 20971520; it was cut off, download it again");
 }
 
 /// An image whose shell is for this machine, as ELF numbers it.

@@ -114,3 +114,22 @@ fn nothing_is_free_where_there_is_a_doubt() {
     assert_eq!(doubt("32", 40, &[0x81, 0]), not_mirrored);
     assert_eq!(doubt("16", 0x16, &[1, 0]), "its table is too short for its clusters");
 }
+
+#[test]
+fn whatever_the_boot_sector_says_the_search_for_free_space_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = make(directory.path(), "16", "1", "8192");
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    let mut sound = [0; 64];
+    file.read_exact_at(&mut sound, 0).unwrap();
+    let mut doubts = 0;
+    for at in 11..64 {
+        for byte in [0, 1, 2, 0x40, 0x80, 0xff] {
+            let mut changed = sound;
+            changed[at] = byte;
+            file.write_all_at(&changed, 0).unwrap();
+            doubts += free_blocks(&Raw::new(file.try_clone().unwrap()).unwrap(), FileSystem::Fat).1.len();
+        }
+    }
+    assert!((20..300).contains(&doubts), "{doubts} of 318 were in doubt");
+}
