@@ -86,7 +86,7 @@ fn every_wait_has_words_and_no_two_have_the_same() {
     let seen: Vec<&String> = places.values().collect();
     for state in State::ALL.iter().filter(|state| !matches!(state, State::Deployed | State::Ended)) {
         let is_there = |place: &&String| place.split(' ').any(|word| word == state.name());
-        assert!(seen.iter().any(|place| is_there(place)), "{state} was not come to");
+        assert!(seen.iter().any(is_there), "{state} was not come to");
     }
 }
 

@@ -106,13 +106,13 @@ fn errors_name_the_thing_and_say_what_to_do() {
 #[test]
 fn a_stranger_gets_nothing() {
     let lab = Lab::new(1);
-    std::fs::write(lab.coordinator.token_file("eve"), "not a token\n").unwrap();
+    std::fs::write(lab.coordinator.token_file("eve"), "nobodys-token\n").unwrap();
     for arguments in
         [vec!["node", "list"], vec!["reserve", "pi-1", "--for", "1h"], vec!["deployment", "list"]]
     {
         let output = lab.coordinator.cli_output("eve", &arguments).unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(said.contains("no valid token was shown"), "{arguments:?}: {said}");
+        assert!(said.contains("the coordinator does not know the token in"), "{arguments:?}: {said}");
     }
 }
 

@@ -125,8 +125,10 @@ fn folded(text: &str, width: Option<usize>) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut rest = text;
     while length(rest) > width {
-        let edge = rest.char_indices().nth(width).map_or(rest.len(), |(at, _)| at);
-        let cut = rest[..=edge.min(rest.len() - 1)].rfind(' ').filter(|at| *at > 0).unwrap_or(edge);
+        // A space just behind the edge is as good as one before it.
+        let near = rest.char_indices().take(width + 1);
+        let space = near.filter(|(at, c)| *c == ' ' && *at > 0).last();
+        let cut = space.or_else(|| rest.char_indices().nth(width)).map_or(rest.len(), |(at, _)| at);
         parts.push(rest[..cut].trim_end());
         rest = rest[cut..].trim_start();
     }
