@@ -150,11 +150,9 @@ impl Search {
 /// What a file that begins with `head` is and what to do with it; none when it may be the image of a disk.
 fn no_disk(head: &[u8]) -> Option<(&'static str, &'static str)> {
     match recognise(head) {
-        Ok(wrapping) => match wrapping.what() {
-            Some(what) => Some((what, ELSEWHERE)),
-            None if head.get(510..512) == Some(&[0x55, 0xaa]) => None,
-            None => Some(("something else", "import the image of a whole disk with partitions")),
-        },
+        Ok(Some(wrapping)) => Some((wrapping.what(), ELSEWHERE)),
+        Ok(None) if head.get(510..512) == Some(&[0x55, 0xaa]) => None,
+        Ok(None) => Some(("something else", "import the image of a whole disk with partitions")),
         Err(ContentError::Foreign { what, remedy }) => Some((what, remedy)),
         Err(_) => Some(("empty", "download it again")),
     }

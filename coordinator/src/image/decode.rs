@@ -18,17 +18,18 @@ const PIECE_BYTES: usize = 1 << 20;
 /// Zeros of this length and alignment are left out of the file.
 const HOLE_BYTES: usize = 64 << 10;
 
-/// Unpacks the image in `source` into the new file `into`; content of more than `bytes_max` is refused.
+/// Unpacks the image from its `wrapping` in `source` into the new file `into`; content of more than `bytes_max` is
+/// refused.
 pub(super) fn unpack(
     source: &Source,
+    wrapping: Wrapping,
     into: &Path,
     bytes_max: u64,
     watch: &mut Watch<'_>,
 ) -> Result<File, ImportError> {
     let file = File::create_new(into).map_err(LibraryError::io("create", into))?;
     let mut unpacking = Unpacking { source, into, file, bytes_max, watch, written: 0, decoded: 0 };
-    match source.wrapping {
-        Wrapping::None => drop(unpacking.write(&mut &source.file)?),
+    match wrapping {
         Wrapping::Compressed(compression) => decompress(&mut unpacking, compression)?,
         Wrapping::Archived(Archive::Tar) => archive::tar(&mut unpacking, &mut &source.file)?,
         Wrapping::Archived(Archive::Zip) => archive::zip(&mut unpacking)?,
@@ -45,10 +46,13 @@ fn decompress(unpacking: &mut Unpacking<'_, '_>, compression: Compression) -> Re
     let head = head(source, &mut reader)?;
     let inside = recognise(head.get_ref()).map_err(|content| source.unfit(content))?;
     let mut reader = head.chain(reader);
-    match (inside, inside.what(), source.wrapping.what()) {
-        (Wrapping::Archived(Archive::Tar), ..) => archive::tar(unpacking, &mut reader),
-        (_, Some(inner), Some(outer)) => Err(source.unfit(ContentError::Nested { inner, outer })),
-        _ => unpacking.write(&mut reader).map(drop),
+    match inside {
+        None => unpacking.write(&mut reader).map(drop),
+        Some(Wrapping::Archived(Archive::Tar)) => archive::tar(unpacking, &mut reader),
+        Some(wrapping) => {
+            let (inner, outer) = (wrapping.what(), Wrapping::Compressed(compression).what());
+            Err(source.unfit(ContentError::Nested { inner, outer }))
+        }
     }
 }
 

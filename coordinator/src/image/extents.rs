@@ -1,8 +1,9 @@
 //! Which blocks of an image hold nothing: those that a file system says are free.
 //!
-//! They are neither stored nor sent nor written. Old content of smaller free pieces is zeroed at least. Everything else belongs to the image: what lies outside
-//! partitions or in a file system that is not known, and all of a file system that leaves a doubt about its
-//! free space, of which the operator is told. Next: `ext4/free.rs` and `fat/free.rs`, which ask file systems.
+//! They are neither stored nor sent nor written; old content of free pieces that are smaller is zeroed at least.
+//! Everything else belongs to the image: what lies outside partitions or in a file system that is not known, and
+//! all of a file system that leaves a doubt about its free space, of which the operator is told. Next:
+//! `ext4/free.rs` and `fat/free.rs`, which ask file systems.
 
 use super::ext4::Ext4;
 use super::fat::Fat;

@@ -12,7 +12,7 @@ use super::library::Library;
 use super::origin::{Checksum, Origin};
 use super::pack::{Packed, pack};
 use super::raw::Raw;
-use super::source::{Source, Wrapping, compare_sums};
+use super::source::{Source, compare_sums};
 use super::watch::{ImportProgress, Watch};
 use piseduce_protocol::id::Hash;
 use piseduce_protocol::manifest::Manifest;
@@ -134,10 +134,10 @@ impl Library {
         let limit = self.limits.image_bytes;
         let origin = source.origin.clone();
         let file = match source.wrapping {
-            Wrapping::None => source.file,
-            Wrapping::Compressed(_) | Wrapping::Archived(_) => {
+            None => source.file,
+            Some(wrapping) => {
                 let path = incoming.file("raw");
-                let file = unpack(&source, &path, limit, watch)?;
+                let file = unpack(&source, wrapping, &path, limit, watch)?;
                 fs::remove_file(&path).map_err(LibraryError::io("remove", &path))?;
                 file
             }

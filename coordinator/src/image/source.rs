@@ -11,12 +11,9 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
 
-/// How the image lies in the file.
+/// How the image lies in a file that is not the image itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wrapping {
-    /// As it is.
-    None,
-    /// Compressed.
     Compressed(Compression),
     /// In an archive, beside other files.
     Archived(Archive),
@@ -48,15 +45,14 @@ impl Archive {
 }
 
 impl Wrapping {
-    /// What such a file is called where it must not be; none when it may be an image.
-    pub(super) fn what(self) -> Option<&'static str> {
+    /// What such a file is called where it must not be.
+    pub(super) fn what(self) -> &'static str {
         match self {
-            Wrapping::None => None,
-            Wrapping::Compressed(Compression::Xz) => Some("an xz file"),
-            Wrapping::Compressed(Compression::Gzip) => Some("a gzip file"),
-            Wrapping::Compressed(Compression::Zstd) => Some("a zstd file"),
-            Wrapping::Archived(Archive::Zip) => Some("a zip archive"),
-            Wrapping::Archived(Archive::Tar) => Some("a tar archive"),
+            Wrapping::Compressed(Compression::Xz) => "an xz file",
+            Wrapping::Compressed(Compression::Gzip) => "a gzip file",
+            Wrapping::Compressed(Compression::Zstd) => "a zstd file",
+            Wrapping::Archived(Archive::Zip) => "a zip archive",
+            Wrapping::Archived(Archive::Tar) => "a tar archive",
         }
     }
 }
@@ -114,7 +110,8 @@ pub(super) struct Source {
     pub(super) origin: Origin,
     pub(super) file: File,
     pub(super) bytes: u64,
-    pub(super) wrapping: Wrapping,
+    /// None when it may be the image itself.
+    pub(super) wrapping: Option<Wrapping>,
 }
 
 impl Source {
@@ -185,20 +182,20 @@ fn head(file: &mut File) -> io::Result<(u64, Vec<u8>)> {
     Ok((bytes, head))
 }
 
-/// How the image lies in a file that begins with `head`.
-pub(super) fn recognise(head: &[u8]) -> Result<Wrapping, ContentError> {
+/// How the image lies in a file that begins with `head`; none when it may be the image itself.
+pub(super) fn recognise(head: &[u8]) -> Result<Option<Wrapping>, ContentError> {
     if head.is_empty() {
         return Err(ContentError::Empty);
     }
     let has = |at: usize, mark: &[u8]| head.get(at..).is_some_and(|rest| rest.starts_with(mark));
     if let Some((_, _, wrapping)) = WRAPPINGS.iter().find(|(at, mark, _)| has(*at, mark)) {
-        return Ok(*wrapping);
+        return Ok(Some(*wrapping));
     }
     if head.len() >= 4 && [head[0] & 0xf0, head[1], head[2], head[3]] == ZSTD_SKIPPED {
-        return Ok(Wrapping::Compressed(Compression::Zstd));
+        return Ok(Some(Wrapping::Compressed(Compression::Zstd)));
     }
     match FOREIGN.iter().find(|foreign| has(foreign.at, foreign.mark)) {
         Some(Foreign { what, remedy, .. }) => Err(ContentError::Foreign { what, remedy }),
-        None => Ok(Wrapping::None),
+        None => Ok(None),
     }
 }
