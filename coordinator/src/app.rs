@@ -1,17 +1,16 @@
 //! Wires the house: opens what is stored, starts broker, link, runner and listeners, and ends them in order.
 
-use crate::bus::gate::{Gate, GateSettings};
-use crate::bus::link::{Link, LinkSettings};
-use crate::bus::{Admission, COORDINATOR_CLIENT_ID, Doorkeeper, Identity, LiveBoots, Login, Refusal};
+mod broker;
+
+use crate::bus::link::Link;
 use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::data_directory::{ADDRESSES, Addresses, DataDirectory};
-use crate::domain::user::Role;
 use crate::http::{self, Inner, Shared};
 use crate::runner::{Board, Outside, Runner, housekeeping, jobs};
-use crate::store::Store;
 use crate::{service_manager, signal};
 use anyhow::Context as _;
+use broker::{Broker, Door};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -19,49 +18,6 @@ use tokio::sync::{mpsc, watch};
 
 /// What the link heard and the runner has not taken in yet.
 const HEARD_WAITING: usize = 1024;
-
-/// Who may come in at the broker.
-struct Door {
-    credentials: Credentials,
-    live: watch::Receiver<LiveBoots>,
-    store: Store,
-}
-
-impl Door {
-    async fn identify(&self, login: &Login) -> Result<Identity, Refusal> {
-        if login.user_name == COORDINATOR_CLIENT_ID {
-            let expected = self.credentials.coordinator_password();
-            return same(&login.password, &expected)
-                .then_some(Identity::Coordinator)
-                .ok_or(Refusal::Credentials);
-        }
-        if let Ok(serial) = login.user_name.parse() {
-            let boot = self.live.borrow().get(&serial).copied().ok_or(Refusal::Credentials)?;
-            let expected = self.credentials.boot_keys(serial, boot).mqtt_password;
-            let agent = Identity::Agent { serial, boot };
-            return same(&login.password, &expected).then_some(agent).ok_or(Refusal::Credentials);
-        }
-        let user = self.store.user_of_token(&login.password).await.map_err(|_| Refusal::Unavailable)?;
-        match user {
-            Some(user) if user.name == login.user_name => match user.role {
-                Role::Monitor | Role::Admin => Ok(Identity::Monitor { name: user.name }),
-                Role::User => Err(Refusal::NotAuthorised),
-            },
-            _ => Err(Refusal::Credentials),
-        }
-    }
-}
-
-/// Compares hashes, which takes the same time wherever the texts differ.
-fn same(shown: &str, expected: &str) -> bool {
-    blake3::hash(shown.as_bytes()) == blake3::hash(expected.as_bytes())
-}
-
-impl Doorkeeper for Door {
-    fn admit<'a>(&'a self, login: &'a Login) -> Admission<'a> {
-        Box::pin(self.identify(login))
-    }
-}
 
 async fn bind(what: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(address).await;
@@ -87,25 +43,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let board = Board::default();
     tokio::spawn(jobs::sweep_after_deployments(library.clone(), store.clone(), board.ended()));
     let door = Door { credentials: credentials.clone(), live: board.live_boots(), store: store.clone() };
-    let gate = Gate::start(
-        GateSettings::new(config.broker.listen),
-        config.site.clone(),
-        Arc::new(door),
-        board.live_boots(),
-    )
-    .await?;
-    let broker = config.broker.advertised(gate.local_addr());
     let epoch = store.begin_epoch().await?;
+    let broker = Broker::open(&config, door, epoch).await?;
     let (heard, mut hearing) = mpsc::channel(HEARD_WAITING);
-    let settings = LinkSettings {
-        host: gate.local_addr().ip().to_string(),
-        tcp_port: gate.local_addr().port(),
-        name: COORDINATOR_CLIENT_ID.into(),
-        password: credentials.coordinator_password(),
-        site: config.site.clone(),
-        epoch,
-    };
-    let link = Link::start(settings, credentials.clone(), board.live_boots(), heard);
+    let link = Link::start(broker.link.clone(), credentials.clone(), board.live_boots(), heard);
     let outside = Outside::new(link.clone(), credentials.clone(), head.clone());
     let (runner, handle) = Runner::load(
         store.clone(),
@@ -126,9 +67,14 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 
     let people_at = config.people.advertised(people.local_addr()?);
     let instance = instance()?;
-    let addresses = Addresses { people: people_at, nodes: head.parse()?, broker, instance: instance.clone() };
+    let addresses = Addresses {
+        people: people_at,
+        nodes: head.parse()?,
+        broker: broker.advertised,
+        instance: instance.clone(),
+    };
     data.write_private(ADDRESSES, &serde_json::to_vec_pretty(&addresses)?)?;
-    tracing::info!(people = %addresses.people, nodes = %addresses.nodes, %broker, epoch, "coordinator is up");
+    tracing::info!(people = %addresses.people, nodes = %addresses.nodes, broker = %addresses.broker, epoch, "coordinator is up");
 
     let calendar = board.clone();
     let is_trusted = move || calendar.distrust().is_none();
@@ -142,7 +88,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         board,
         credentials,
         library,
-        broker: broker.to_string(),
+        broker: broker.advertised.to_string(),
+        agents: broker.agents.clone(),
         head,
         hold: config.hold,
         instance,
@@ -155,7 +102,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let ended: anyhow::Result<()> = tokio::select! {
         () = signal::stop() => Ok(()),
         result = &mut running => result.context("the runner panicked").and_then(|result| Ok(result?)),
-        () = gate.router_died() => Err(anyhow::anyhow!("the broker's router died")),
+        () = broker.died() => Err(anyhow::anyhow!("the broker's router died")),
         result = &mut people => Err(http_ended("people", result)),
         result = &mut nodes => Err(http_ended("nodes", result)),
     };
@@ -167,7 +114,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         running.await.context("the runner panicked")??;
     }
     link.stop().await;
-    gate.stop().await;
+    broker.stop().await;
     ended
 }
 

@@ -2,6 +2,10 @@
 //! environments and users are not here; they live in the store. Every error names file, key, what was
 //! found and what is allowed.
 
+mod broker;
+
+pub use broker::{Accounts, Broker, External};
+
 use crate::machine::Policy;
 use crate::store::Retention;
 use piseduce_protocol::command::Wipe;
@@ -24,8 +28,8 @@ pub struct Config {
     pub nodes: Listener,
     /// The listener for people.
     pub people: Listener,
-    /// The embedded broker's listener.
-    pub broker: Listener,
+    /// The broker.
+    pub broker: Broker,
     /// The machine's limits.
     pub policy: Policy,
     /// Whether the head's clock is believed although nothing keeps it right.
@@ -88,6 +92,14 @@ pub enum ConfigError {
         /// What may be there.
         allowed: String,
     },
+    /// It holds passwords, and others may read it.
+    #[error("{file} holds passwords and has mode {mode:o}: `chmod 600 {file}` lets only its owner read it")]
+    Public {
+        /// Which file.
+        file: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
 }
 
 impl Config {
@@ -118,7 +130,7 @@ impl Config {
                 .map_or("/var/lib/piseduce".into(), Into::into),
             nodes: top.section("nodes")?.listener("0.0.0.0:8070")?,
             people: top.section("people")?.listener("127.0.0.1:8080")?,
-            broker: top.section("broker")?.listener("0.0.0.0:1883")?,
+            broker: top.section("broker")?.broker()?,
             policy: Policy::default(),
             trust_unsynchronised: top.section("clock")?.clock()?,
             hold: Duration::ZERO,
@@ -318,6 +330,9 @@ impl<'a> Section<'a> {
                 "restart_budget, restart_after_s, blocked_max_s, env_boot_restart_after_s, \
                  env_boot_blocked_max_s, hold_s, boots_in_flight, boot_spacing_ms, free_space_mb"
             }
+            "broker" => {
+                "listen, advertised_address; for an external broker url, accounts, advertised_address"
+            }
             _ => "listen, advertised_address",
         };
         match self.table.keys().next() {
@@ -354,8 +369,9 @@ mod tests {
         let config = parse(GOOD).unwrap();
         assert_eq!(config.people.listen, "127.0.0.1:8080".parse().unwrap());
         assert_eq!(config.policy, Policy::default());
+        let Broker::Embedded(listener) = config.broker else { panic!("{:?}", config.broker) };
         let bound = "10.0.0.1:4711".parse().unwrap();
-        assert_eq!(config.broker.advertised(bound), bound);
+        assert_eq!(listener.advertised(bound), bound);
     }
 
     #[test]

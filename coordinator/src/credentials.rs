@@ -46,6 +46,13 @@ impl Credentials {
         Hash(blake3::derive_key("piseduce v1 coordinator password", &self.site.0)).to_string()
     }
 
+    /// The coordinator's client id at an external broker. Equal ids push each other out, so it differs between the sites
+    /// that share a broker, and nobody else there can guess it.
+    pub fn coordinator_client_id(&self) -> String {
+        let id = Hash(blake3::derive_key("piseduce v1 coordinator client id", &self.site.0)).to_string();
+        format!("coordinator-{}", &id[..16])
+    }
+
     /// What a card of this run shows to prove something.
     pub fn card_token(&self, proof: Proof, deployment: DeploymentId, run: Run) -> String {
         let context = match proof {

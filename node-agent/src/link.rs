@@ -7,7 +7,7 @@
 use crate::backoff::Backoff;
 use crate::clock;
 use piseduce_protocol::MESSAGE_BYTES_MAX;
-use piseduce_protocol::boot::{BootParameters, client_id};
+use piseduce_protocol::boot::{Account, BootParameters, client_id};
 use piseduce_protocol::command::Command;
 use piseduce_protocol::id::BootNumber;
 use piseduce_protocol::report::{Beat, Report};
@@ -96,11 +96,14 @@ impl Link {
         let (host, port) = parameters.broker.rsplit_once(':').ok_or_else(wrong)?;
         let broker = (host.to_owned(), port.parse().map_err(|_| wrong())?);
         let topic = |topic| parameters.site.render(&topic);
+        let keys = parameters.token.keys();
+        // An external broker knows no boots: there all agents share an account, and only the seals tell them apart.
+        let own = || Account { user: parameters.serial.to_string(), password: keys.mqtt_password.clone() };
         let voice = Arc::new(Voice {
-            keys: parameters.token.keys(),
             boot: parameters.boot,
             client_id: client_id(parameters.serial),
-            user: parameters.serial.to_string(),
+            account: parameters.account.clone().unwrap_or_else(own),
+            keys,
             report_topic: topic(Topic::Report(parameters.serial)),
             beat_topic: topic(Topic::Beat(parameters.serial)),
             link_topic: topic(Topic::Link(parameters.serial)),
@@ -157,7 +160,7 @@ struct Voice {
     keys: BootKeys,
     boot: BootNumber,
     client_id: String,
-    user: String,
+    account: Account,
     report_topic: String,
     beat_topic: String,
     link_topic: String,
@@ -204,7 +207,7 @@ impl Voice {
         let mut options = MqttOptions::new(&self.client_id, host, *port);
         let will = self.seal(&self.link_topic, &())?;
         options
-            .set_credentials(&self.user, &self.keys.mqtt_password)
+            .set_credentials(&self.account.user, &self.account.password)
             .set_clean_session(true)
             .set_keep_alive(Duration::from_secs(KEEP_ALIVE_SECONDS))
             .set_inflight(IN_FLIGHT_MAX)
@@ -230,15 +233,19 @@ impl Listener {
     async fn keep_connected(mut self, broker: (String, u16)) {
         let mut pauses =
             Backoff::new(Duration::from_millis(PAUSE_FIRST_MS), Duration::from_millis(PAUSE_LONGEST_MS));
+        let mut said = None;
         loop {
             let options = self.voice.options(&broker).expect("a message without a body can be sealed");
             let (client, events) = AsyncClient::new(options, QUEUE_MAX);
             let ended = self.converse(client, events, &mut pauses).await;
-            *self.voice.client() = None;
-            match ended {
-                Ok(()) => return,
-                Err(error) => tracing::info!(%error, broker = broker.0, "no link to the broker"),
+            let was_linked = self.voice.client().take().is_some();
+            let Err(error) = ended else { return };
+            // Once, not once a try: the broker may be away for hours.
+            let why = Some(error.to_string());
+            if was_linked || said != why {
+                tracing::info!(%error, broker = broker.0, "no link to the broker");
             }
+            said = why;
             tokio::time::sleep(pauses.pause()).await;
         }
     }

@@ -5,6 +5,7 @@ use crate::seal::BootToken;
 use crate::topic::Site;
 use alloc::format;
 use alloc::string::{String, ToString};
+use core::fmt;
 use core::str::FromStr;
 
 /// The parameters of one boot of one node.
@@ -22,6 +23,34 @@ pub struct BootParameters {
     pub boot: BootNumber,
     /// The boot's secret.
     pub token: BootToken,
+    /// The account that all agents share at an external broker; none: the token's own at the coordinator's broker.
+    pub account: Option<Account>,
+}
+
+/// A user of an MQTT broker.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The user name.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
+/// Without the password, which must not reach a log.
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// The longest user name or password of an account, in characters: a kernel command line is short.
+pub const ACCOUNT_CHARACTERS_MAX: usize = 128;
+
+/// Whether `text` can be the user name or the password of an [`Account`] on a kernel command line: one word of
+/// printable ASCII characters without quotes, which the kernel would take away.
+pub fn is_account_word(text: &str) -> bool {
+    (1..=ACCOUNT_CHARACTERS_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"')
 }
 
 /// Why a kernel command line does not tell an agent what it needs.
@@ -30,7 +59,7 @@ pub enum BootError {
     /// A parameter is not there.
     #[error("kernel command line has no parameter {0}")]
     Missing(&'static str),
-    /// A parameter's value is not what it should be. The token's value is not repeated.
+    /// A parameter's value is not what it should be. The values of secrets are not repeated.
     #[error("parameter {name} on the kernel command line is wrong: {found}")]
     Wrong {
         /// The parameter.
@@ -46,11 +75,13 @@ const HEAD: &str = "piseduce.head";
 const SERIAL: &str = "piseduce.serial";
 const BOOT: &str = "piseduce.boot";
 const TOKEN: &str = "piseduce.token";
+const BROKER_USER: &str = "piseduce.broker_user";
+const BROKER_PASSWORD: &str = "piseduce.broker_password";
 
 impl BootParameters {
     /// The parameters as words of a kernel command line.
     pub fn render(&self) -> String {
-        format!(
+        let mut line = format!(
             "{SITE}={} {BROKER}={} {HEAD}={} {SERIAL}={} {BOOT}={} {TOKEN}={}",
             self.site.name(),
             self.broker,
@@ -58,7 +89,11 @@ impl BootParameters {
             self.serial,
             self.boot,
             self.token.to_hex(),
-        )
+        );
+        if let Some(Account { user, password }) = &self.account {
+            line += &format!(" {BROKER_USER}={user} {BROKER_PASSWORD}={password}");
+        }
+        line
     }
 
     /// The parameters among the words of `command_line`.
@@ -77,6 +112,10 @@ impl BootParameters {
             serial: parsed(SERIAL, value(SERIAL)?)?,
             boot: parsed(BOOT, value(BOOT)?).map(BootNumber)?,
             token: BootToken::from_hex(value(TOKEN)?).ok_or_else(|| wrong(TOKEN, Ok("not 64 hex digits")))?,
+            account: match value(BROKER_USER) {
+                Ok(user) => Some(Account { user: user.into(), password: value(BROKER_PASSWORD)?.into() }),
+                Err(_) => None,
+            },
         })
     }
 }
@@ -89,9 +128,10 @@ fn wrong(name: &'static str, found: Result<&str, BootError>) -> BootError {
     BootError::Wrong { name, found: found.unwrap_or_default().to_string() }
 }
 
-/// The MQTT client id of the agent of a node; a newer boot takes the older one's session over.
+/// The MQTT client id of the agent of a node; a newer boot takes the older one's session over. It is the level of the
+/// node's topics, so that an external broker's pattern of the client id can name them.
 pub fn client_id(serial: Serial) -> String {
-    format!("agent-{serial}")
+    serial.to_string()
 }
 
 #[cfg(test)]
@@ -106,13 +146,21 @@ mod tests {
             serial: Serial(0x1000_0000_0000_00ab),
             boot: BootNumber(7),
             token: BootToken([3; 32]),
+            account: None,
         }
+    }
+
+    fn with_account() -> BootParameters {
+        let account = Account { user: "agents".into(), password: "p=w,'#".into() };
+        BootParameters { account: Some(account), ..parameters() }
     }
 
     #[test]
     fn what_was_rendered_is_found_among_other_words() {
-        let line = format!("console=ttyAMA0 {} panic=10\n", parameters().render());
-        assert!(BootParameters::parse(&line) == Ok(parameters()));
+        for parameters in [parameters(), with_account()] {
+            let line = format!("console=ttyAMA0 {} panic=10\n", parameters.render());
+            assert!(BootParameters::parse(&line) == Ok(parameters));
+        }
     }
 
     #[test]
@@ -123,5 +171,16 @@ mod tests {
         assert!(error(&line.replace("boot=7", "boot=x")).contains("piseduce.boot"));
         let token = error(&line.replace("0303", "03zz"));
         assert!(token.contains("piseduce.token") && !token.contains("zz"), "{token}");
+        let half = with_account().render().replace("piseduce.broker_password", "x");
+        assert!(error(&half).contains("piseduce.broker_password"));
+    }
+
+    #[test]
+    fn an_account_fits_a_kernel_command_line_and_shows_no_password() {
+        assert!(is_account_word("p=w,'#") && is_account_word(&"x".repeat(128)));
+        for wrong in ["", "a b", "a\tb", "a\"b", "ä", &"x".repeat(129)] {
+            assert!(!is_account_word(wrong), "{wrong}");
+        }
+        assert!(!format!("{:?}", with_account().account).contains("p=w"));
     }
 }

@@ -16,9 +16,6 @@ pub const COORDINATOR_CLIENT_ID: &str = "coordinator";
 /// The longest client id, in characters. MQTT promises 23; Mosquitto's and rumqttc's own ids are shorter than this.
 const CLIENT_ID_CHARACTERS_MAX: usize = 64;
 
-/// Client ids that start so belong to agents.
-const AGENT_PREFIX: &str = "agent-";
-
 /// The live boot of each node that has one; sessions of any other boot are closed.
 pub type LiveBoots = Arc<HashMap<Serial, BootNumber>>;
 
@@ -110,7 +107,8 @@ impl Identity {
         match self {
             Identity::Coordinator => id == COORDINATOR_CLIENT_ID,
             Identity::Agent { serial, .. } => id == client_id(*serial),
-            Identity::Monitor { .. } => id != COORDINATOR_CLIENT_ID && !id.starts_with(AGENT_PREFIX),
+            // Agents are called by their serial numbers.
+            Identity::Monitor { .. } => id != COORDINATOR_CLIENT_ID && id.parse::<Serial>().is_err(),
         }
     }
 
@@ -143,15 +141,13 @@ mod tests {
     fn nobody_can_be_called_what_belongs_to_somebody_else() {
         let agent = Identity::Agent { serial: SERIAL, boot: BootNumber(1) };
         let monitor = Identity::Monitor { name: "alice".into() };
-        assert!(agent.may_be_called("agent-10000000000000ab"));
+        assert!(agent.may_be_called("10000000000000ab"));
         assert!(Identity::Coordinator.may_be_called("coordinator"));
         assert!(monitor.may_be_called("mosq-1") && monitor.may_be_called("coordinator-2"));
 
-        assert!(
-            !agent.may_be_called("agent-10000000000000AB") && !agent.may_be_called("agent-10000000000000ac")
-        );
+        assert!(!agent.may_be_called("10000000000000AB") && !agent.may_be_called("10000000000000ac"));
         assert!(!agent.may_be_called("coordinator") && !Identity::Coordinator.may_be_called("coordinator-2"));
-        assert!(!monitor.may_be_called("coordinator") && !monitor.may_be_called("agent-x"));
+        assert!(!monitor.may_be_called("coordinator") && !monitor.may_be_called("10000000000000AC"));
     }
 
     #[test]

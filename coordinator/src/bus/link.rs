@@ -4,20 +4,21 @@
 //! the agents are asked to say hello and everything is said anew. What comes is opened by the [`Ear`];
 //! what fails its seal is counted and dropped. Decides nothing.
 
+use super::client::{self, Polled, Unacknowledged};
 use super::ear::Ear;
 use super::outbox::{Outbox, Say};
-use crate::clock;
+use super::retention::Retention;
+use super::trouble::Trouble;
+use crate::clock::{self, Instant};
 use crate::credentials::Credentials;
-use piseduce_protocol::MESSAGE_BYTES_MAX;
+use piseduce_protocol::boot::Account;
 use piseduce_protocol::command::Command;
 use piseduce_protocol::id::{BootNumber, Serial};
 use piseduce_protocol::report::{Beat, Report};
 use piseduce_protocol::seal;
 use piseduce_protocol::status::{CoordinatorStatus, NodeStatus, SCHEMA, StateEvent};
 use piseduce_protocol::topic::{Site, Topic};
-use rumqttc::{
-    AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, Packet, QoS, StateError,
-};
+use rumqttc::{AsyncClient, ClientError, Packet, QoS, SubscribeFilter, SubscribeReasonCode};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -25,24 +26,20 @@ use tokio::sync::{Notify, mpsc, watch};
 
 /// How long after a lost connection the next is tried.
 const RECONNECT_AFTER: Duration = Duration::from_millis(500);
-/// Requests that rumqttc may hold for us.
-const REQUESTS_HELD: usize = 256;
 /// How long an orderly end may take.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
-/// Room for topic and headers around a payload.
-const PACKET_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 1024;
 
 /// How to reach the broker, and as whom.
 #[derive(Clone)]
 pub struct LinkSettings {
-    /// The broker's host.
+    /// The broker's host: a name or an IP address, in brackets if it has colons.
     pub host: String,
     /// The broker's TCP port.
     pub tcp_port: u16,
-    /// Our client id and user name there.
-    pub name: String,
-    /// Our password there.
-    pub password: String,
+    /// Our client id there.
+    pub client_id: String,
+    /// Our user there.
+    pub account: Account,
     /// The site whose topics are ours.
     pub site: Site,
     /// This start of the coordinator; the upper half of every command's counter.
@@ -94,8 +91,12 @@ impl Link {
             credentials,
             heard,
             counter: 0,
-            subscribed: 0,
+            is_up: false,
+            unacknowledged: Unacknowledged::default(),
+            retention: Retention::default(),
+            trouble: None,
             dropped: 0,
+            warned: None,
         };
         tokio::spawn(worker.run());
         link
@@ -148,88 +149,108 @@ struct Worker {
     ear: Ear,
     heard: mpsc::Sender<Heard>,
     counter: u32,
-    subscribed: usize,
+    /// Whether the broker lets us hear the agents on this connection.
+    is_up: bool,
+    unacknowledged: Unacknowledged,
+    retention: Retention,
+    /// What was last said about why there is no link.
+    trouble: Option<Trouble>,
     dropped: u64,
+    /// When the last dropped message was logged.
+    warned: Option<Instant>,
+}
+
+/// How a connection was left.
+enum Left {
+    Broken(Trouble),
+    Stopping,
 }
 
 impl Worker {
     async fn run(mut self) {
         loop {
-            let (client, event_loop) = self.connect();
-            let (send, mut events) = mpsc::channel(REQUESTS_HELD);
-            let polling = tokio::spawn(poll(event_loop, send));
-            self.serve(&client, &mut events).await;
-            if self.link.is_stopping() {
+            let (client, event_loop) = client::connect(&self.settings);
+            let (send, mut events) = mpsc::channel(client::REQUESTS_HELD);
+            let polling = tokio::spawn(client::poll(event_loop, send));
+            self.unacknowledged = Unacknowledged::default();
+            self.retention.begin_anew();
+            let left = self.serve(&client, &mut events).await;
+            if self.link.is_stopping() && self.is_up {
                 self.say_farewell(&client, &mut events).await;
             }
             polling.abort();
-            if self.link.is_stopping() || self.heard.is_closed() {
-                self.link.stopped.notify_one();
-                return;
+            match left {
+                Left::Broken(trouble) => self.down(trouble).await,
+                Left::Stopping => return self.link.stopped.notify_one(),
             }
             tokio::time::sleep(RECONNECT_AFTER).await;
         }
     }
 
-    fn connect(&self) -> (AsyncClient, EventLoop) {
-        let settings = &self.settings;
-        let mut options = MqttOptions::new(&settings.name, &settings.host, settings.tcp_port);
-        options.set_credentials(&settings.name, &settings.password);
-        options.set_keep_alive(Duration::from_secs(5));
-        options.set_max_packet_size(PACKET_BYTES_MAX, PACKET_BYTES_MAX);
-        let topic = settings.site.render(&Topic::Coordinator);
-        options.set_last_will(LastWill::new(topic, presence(false), QoS::AtLeastOnce, true));
-        AsyncClient::new(options, REQUESTS_HELD)
-    }
-
-    /// Serves one connection after the other until rumqttc must be built anew.
-    async fn serve(&mut self, client: &AsyncClient, events: &mut mpsc::Receiver<Polled>) {
-        let mut resend = tokio::time::interval(Duration::from_secs(1));
+    /// Serves one connection to its end.
+    async fn serve(&mut self, client: &AsyncClient, events: &mut mpsc::Receiver<Polled>) -> Left {
+        let mut look_again = tokio::time::interval(Duration::from_secs(1));
         let changed = self.link.changed.clone();
         loop {
             tokio::select! {
                 polled = events.recv() => match polled {
-                    Some(Polled::Packet(packet)) => self.packet(client, packet).await,
-                    Some(Polled::Broken { rebuild }) => {
-                        self.down().await;
-                        if rebuild { return }
+                    Some(Polled::Packet(packet)) => {
+                        if let Err(trouble) = self.packet(client, packet).await {
+                            return Left::Broken(trouble);
+                        }
                     }
-                    None => return self.down().await,
+                    Some(Polled::Sent) => self.unacknowledged.sent(clock::now()),
+                    Some(Polled::Broken(trouble)) => return Left::Broken(trouble),
+                    // Polling ended by a panic, which the runtime has reported.
+                    None => return Left::Broken(Trouble::Ended),
                 },
                 () = changed.notified() => {}
-                _ = resend.tick() => {}
+                _ = look_again.tick() => {}
             }
             if self.link.is_stopping() || self.heard.is_closed() {
-                return;
+                return Left::Stopping;
             }
-            if self.is_up() {
+            // What came while we were busy counts first.
+            if events.is_empty() && self.unacknowledged.is_overdue(clock::now()) {
+                return Left::Broken(Trouble::Unacknowledged);
+            }
+            if self.is_up {
                 self.flush(client);
+                self.retention.judge(clock::now(), &self.settings);
             }
         }
     }
 
     async fn say_farewell(&self, client: &AsyncClient, events: &mut mpsc::Receiver<Polled>) {
         let topic = self.settings.site.render(&Topic::Coordinator);
-        let said = client.try_publish(topic, QoS::AtLeastOnce, true, presence(false)).is_ok();
-        while said && self.is_up() {
+        if client.try_publish(topic, QoS::AtLeastOnce, true, presence(false)).is_err() {
+            return;
+        }
+        loop {
             match events.recv().await {
                 Some(Polled::Packet(Packet::PubAck(_))) => {
                     // If there is no room for a DISCONNECT, the broker sees the connection end.
                     let _ = client.try_disconnect();
                 }
-                Some(Polled::Packet(_)) => {}
-                Some(Polled::Broken { .. }) | None => return,
+                Some(Polled::Packet(_) | Polled::Sent) => {}
+                Some(Polled::Broken(_)) | None => return,
             }
         }
     }
 
-    fn is_up(&self) -> bool {
-        self.subscribed == self.settings.site.agent_filters().len()
-    }
-
-    async fn down(&mut self) {
-        if std::mem::take(&mut self.subscribed) > 0 {
-            tracing::warn!("link to the broker is down");
+    /// There is no link; says why, unless that was said before.
+    async fn down(&mut self, trouble: Trouble) {
+        let was_up = std::mem::take(&mut self.is_up);
+        if was_up || self.trouble.as_ref() != Some(&trouble) {
+            let LinkSettings { host, tcp_port, account, .. } = &self.settings;
+            let broker = format!("{host}:{tcp_port}");
+            match trouble.needs_somebody() {
+                true => tracing::error!(broker, user = account.user, why = %trouble, "no link to the broker"),
+                false => tracing::warn!(broker, why = %trouble, "no link to the broker"),
+            }
+            self.trouble = Some(trouble);
+        }
+        if was_up {
             self.tell(Heard::Down).await;
         }
     }
@@ -239,38 +260,43 @@ impl Worker {
         let _ = self.heard.send(heard).await;
     }
 
-    async fn packet(&mut self, client: &AsyncClient, packet: Packet) {
+    async fn packet(&mut self, client: &AsyncClient, packet: Packet) -> Result<(), Trouble> {
         match packet {
             Packet::ConnAck(_) => {
-                self.subscribed = 0;
-                for filter in self.settings.site.agent_filters() {
-                    if client.try_subscribe(filter, QoS::AtLeastOnce).is_err() {
-                        tracing::error!("no room for our own subscriptions");
+                let filters = self.settings.site.agent_filters();
+                let filters = filters.map(|filter| SubscribeFilter::new(filter, QoS::AtLeastOnce));
+                client.try_subscribe_many(filters).map_err(gone)?;
+            }
+            Packet::SubAck(answer) => {
+                self.unacknowledged.acknowledged(clock::now());
+                match self.is_up {
+                    false if answer.return_codes.contains(&SubscribeReasonCode::Failure) => {
+                        return Err(Trouble::Subscription);
                     }
+                    false => self.up(client).await?,
+                    true => self.retention.asked(clock::now()),
                 }
             }
-            Packet::SubAck(_) => {
-                self.subscribed += 1;
-                if self.is_up() {
-                    self.up(client).await;
-                }
-            }
+            Packet::PubAck(_) => self.unacknowledged.acknowledged(clock::now()),
             Packet::Publish(publish) => self.publish(&publish.topic, &publish.payload).await,
             _ => {}
         }
+        Ok(())
     }
 
-    async fn up(&mut self, client: &AsyncClient) {
-        tracing::info!("link to the broker is up");
+    async fn up(&mut self, client: &AsyncClient) -> Result<(), Trouble> {
         let site = &self.settings.site;
-        let online =
-            client.try_publish(site.render(&Topic::Coordinator), QoS::AtLeastOnce, true, presence(true));
-        let announced = client.try_publish(site.render(&Topic::Announce), QoS::AtLeastOnce, false, "hello?");
-        if online.is_err() || announced.is_err() {
-            tracing::error!("no room for our own announcement");
-        }
+        let own = site.render(&Topic::Coordinator);
+        client.try_publish(&own, QoS::AtLeastOnce, true, presence(true)).map_err(gone)?;
+        let announce = site.render(&Topic::Announce);
+        client.try_publish(announce, QoS::AtLeastOnce, false, "hello?").map_err(gone)?;
+        client.try_subscribe(own, QoS::AtLeastOnce).map_err(gone)?;
+        tracing::info!("link to the broker is up");
+        self.is_up = true;
+        self.trouble = None;
         self.link.outbox().begin_anew();
         self.tell(Heard::Up).await;
+        Ok(())
     }
 
     /// Hands to rumqttc what is due, as far as it has room.
@@ -301,6 +327,9 @@ impl Worker {
     }
 
     async fn publish(&mut self, topic: &str, payload: &[u8]) {
+        if self.settings.site.parse(topic) == Some(Topic::Coordinator) {
+            return self.retention.found();
+        }
         match self.ear.open(topic, payload) {
             Ok(Some(heard)) => {
                 if let Heard::Report(serial, _, Report::Answer(answer)) = &heard {
@@ -311,44 +340,24 @@ impl Worker {
             Ok(None) => {}
             Err(error) => {
                 self.dropped += 1;
-                tracing::warn!(topic, %error, dropped = self.dropped, "message dropped");
-            }
-        }
-    }
-}
-
-enum Polled {
-    Packet(Packet),
-    Broken { rebuild: bool },
-}
-
-/// Polls rumqttc, which connects only while it is polled, and never waits for its own requests.
-async fn poll(mut event_loop: EventLoop, events: mpsc::Sender<Polled>) {
-    event_loop.network_options.set_connection_timeout(30);
-    loop {
-        let polled = match event_loop.poll().await {
-            Ok(Event::Incoming(packet)) => Polled::Packet(packet),
-            Ok(Event::Outgoing(_)) => continue,
-            Err(error) => {
-                tracing::debug!(%error, "broker connection ended");
-                // After a collision rumqttc would wait for an acknowledgement that never comes.
-
-                Polled::Broken {
-                    rebuild: matches!(error, ConnectionError::MqttState(StateError::CollisionTimeout)),
+                // At most once a second: whoever sends nonsense must not fill the log as well.
+                let now = clock::now();
+                if self.warned.is_none_or(|at| now.since(at) >= Duration::from_secs(1)) {
+                    self.warned = Some(now);
+                    tracing::warn!(topic, %error, dropped = self.dropped, "message dropped");
                 }
             }
-        };
-        let broken = matches!(polled, Polled::Broken { .. });
-        if events.send(polled).await.is_err() {
-            return;
-        }
-        if broken {
-            tokio::time::sleep(RECONNECT_AFTER).await;
         }
     }
 }
 
-fn presence(online: bool) -> Vec<u8> {
+/// A new client has room for some requests: it refuses one only when its connection has ended already.
+fn gone(_: ClientError) -> Trouble {
+    Trouble::Ended
+}
+
+/// What is said about ourselves.
+pub(super) fn presence(online: bool) -> Vec<u8> {
     json(&CoordinatorStatus { schema: SCHEMA, online, version: env!("CARGO_PKG_VERSION").into() })
 }
 

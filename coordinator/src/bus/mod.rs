@@ -1,7 +1,8 @@
-//! The broker: its door (`gate`, `session`, `acl`) and our own client of it (`link`,
+//! The embedded broker's door (`gate`, `session`, `acl` …) and our own client of whichever broker it is (`link`, `client`,
 //! `outbox`, `ear`).
 
 mod acl;
+mod client;
 mod conversation;
 mod ear;
 pub mod gate;
@@ -9,9 +10,11 @@ mod handshake;
 mod identity;
 pub mod link;
 mod outbox;
+mod retention;
 mod router;
 mod seats;
 mod session;
+mod trouble;
 mod wire;
 
 pub use identity::{Admission, COORDINATOR_CLIENT_ID, Doorkeeper, Identity, LiveBoots, Login, Refusal};

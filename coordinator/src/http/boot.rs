@@ -41,6 +41,7 @@ async fn boot_view(
                 serial: number,
                 boot,
                 token: shared.credentials.boot_token(number, boot),
+                account: shared.agents.clone(),
             };
             BootView { view: "boot_root", command_line: Some(parameters.render()) }
         }

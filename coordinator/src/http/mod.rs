@@ -17,6 +17,7 @@ use crate::runner::{Board, Handle};
 use crate::store::Store;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use piseduce_protocol::boot::Account;
 use piseduce_protocol::topic::Site;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +49,8 @@ pub struct Inner {
     pub library: Arc<Library>,
     /// The broker's address as nodes reach it.
     pub broker: String,
+    /// The account that agents share there; none at the coordinator's own broker.
+    pub agents: Option<Account>,
     /// The nodes' listener's address as nodes reach it.
     pub head: String,
     /// How long nodes are held for an open form.

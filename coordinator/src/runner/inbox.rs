@@ -217,6 +217,8 @@ impl Runner {
     }
 
     fn heard(&mut self, heard: Heard) {
+        // What every deployment waits for depends on our own link.
+        self.turn.show_all |= matches!(heard, Heard::Up | Heard::Down);
         match heard {
             Heard::Up | Heard::Down => self.board.set_link(heard == Heard::Up),
             _ => {}

@@ -96,6 +96,8 @@ struct TurnLog {
     replies: Vec<(Reply, Result<(), RequestError>)>,
     /// What agents told, for people.
     words: Vec<AgentWords>,
+    /// Whether something changed that concerns every node.
+    show_all: bool,
     /// What the turn itself brought up, for the next one.
     next: VecDeque<Message>,
 }
@@ -314,6 +316,9 @@ impl Runner {
                     self.outside.tell(&known.node, &change.deployment, from, saved.journal, at);
                 }
             }
+        }
+        if std::mem::take(&mut self.turn.show_all) {
+            self.show_all();
         }
         for (id, effects) in std::mem::take(&mut self.turn.effects) {
             self.perform(id, effects);

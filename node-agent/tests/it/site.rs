@@ -73,6 +73,7 @@ pub(crate) fn parameters(broker_port: u16, head: &str) -> BootParameters {
         serial: SERIAL,
         boot: BOOT,
         token: token(),
+        account: None,
     }
 }
 

@@ -3,10 +3,12 @@
 
 use super::Check;
 use crate::api::HealthView;
-use crate::config::{Config, Listener};
+use crate::config::{Accounts, Broker, Config, External, Listener};
 use crate::data_directory::{ADDRESSES, Addresses, DataDirectory, DataError, LOCK};
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _, UdpSocket,
+};
 use std::time::Duration;
 
 /// How long an answer on the same machine or the same network may take.
@@ -26,11 +28,12 @@ enum Running {
 pub(super) fn examine(config: &Config) -> Vec<Check> {
     let running = running(config);
     let mut checks = vec![coordinator(&running)];
-    for (name, setting, listener) in [
-        ("people", "people", &config.people),
-        ("nodes", "nodes", &config.nodes),
-        ("broker", "broker", &config.broker),
-    ] {
+    let mut listeners = vec![("people", "people", &config.people), ("nodes", "nodes", &config.nodes)];
+    match &config.broker {
+        Broker::Embedded(listener) => listeners.push(("broker", "broker", listener)),
+        Broker::External(external) => checks.push(external_broker(external)),
+    }
+    for (name, setting, listener) in listeners {
         let found = match &running {
             Running::Yes(_, addresses) => held(name, setting, listener, addresses),
             Running::No => free(name, setting, listener),
@@ -44,6 +47,27 @@ pub(super) fn examine(config: &Config) -> Vec<Check> {
         checks.push(broker_link(health));
     }
     checks
+}
+
+/// A broker that is not ours: whether there is one where the settings say, and whether we know our accounts there.
+fn external_broker(external: &External) -> Check {
+    let name = "broker";
+    if let Err(error) = Accounts::read(&external.accounts) {
+        return Check::fail(name, error.to_string(), "README, \"Another broker\", says what stands in it");
+    }
+    let at = format!("{}:{}", external.host, external.tcp_port);
+    let addresses: Vec<SocketAddr> = at.to_socket_addrs().map(Iterator::collect).unwrap_or_default();
+    if addresses.is_empty() {
+        return Check::fail(name, format!("{} resolves to no address", external.host), "change broker.url");
+    }
+    let answers = |address: &SocketAddr| TcpStream::connect_timeout(address, ANSWER_MAX).is_ok();
+    match addresses.iter().chain([&external.advertised]).find(|address| !answers(address)) {
+        None => Check::ok(name, format!("{at}, another program's")),
+        Some(silent) => {
+            let advice = "start the broker there, or change broker.url and broker.advertised_address";
+            Check::fail(name, format!("nobody answers at {silent}"), advice)
+        }
+    }
 }
 
 fn broker_link(health: &HealthView) -> Check {
