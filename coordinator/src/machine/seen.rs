@@ -267,6 +267,7 @@ fn answered(turn: &mut Turn<'_>, outcome: &Outcome, state: State) {
         {
             turn.send_back(cause.clone());
         }
+        Outcome::Failed(cause) if cause.is(CauseKind::ImageUnreachable) => turn.repeat(state, cause.clone()),
         Outcome::Failed(cause) => turn.fail(cause.clone()),
         Outcome::Started | Outcome::Refused(_) => {}
     }

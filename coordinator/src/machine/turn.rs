@@ -250,6 +250,19 @@ impl<'a> Turn<'a> {
         self.enter(State::EnvCopy);
     }
 
+    /// What the agent lacked lies with us or the network: the same work once more, with the same agent and what is on the
+    /// card already; paid from the budget, or the node fails.
+    pub(super) fn repeat(&mut self, state: State, cause: Cause) {
+        let deployment = &mut self.live.deployment;
+        if deployment.restarts >= self.policy.restart_budget {
+            return self.fail(cause);
+        }
+        deployment.restarts += 1;
+        deployment.resumed = true;
+        deployment.attempt += 1;
+        self.enter(state);
+    }
+
     /// Ends the agent's writing first, then does `then`.
     pub(super) fn stop_agent(&mut self, then: Then) {
         self.phase(Phase::Stopping(then));

@@ -157,3 +157,15 @@ fn an_agent_that_does_not_leave_the_boot_root_is_power_cycled_without_a_restart(
     assert_eq!((bench.state(), bench.live.deployment.restarts), (State::EnvBoot, 0));
     assert_eq!(bench.live.deployment.live_boot(), None);
 }
+
+#[test]
+fn an_image_that_cannot_be_had_is_asked_for_again_from_the_budget_and_fails_in_the_end() {
+    let mut bench = Bench::in_state(State::EnvCopy);
+    for attempt in [2, 3] {
+        bench.answer(Outcome::Failed(Cause::new(CauseKind::ImageUnreachable, "nothing came for 60 s")));
+        assert_eq!(bench.state(), State::EnvCopy);
+        assert!(matches!(bench.asked_for(), Ask::Work { attempt: found, .. } if found == attempt));
+    }
+    bench.answer(Outcome::Failed(Cause::new(CauseKind::ImageUnreachable, "nothing came for 60 s")));
+    assert_eq!((bench.state(), bench.cause()), (State::Failed, Some(CauseKind::ImageUnreachable)));
+}
