@@ -76,11 +76,7 @@ impl Bench {
 
     /// A client that has sent `connect` and got this return code.
     pub(crate) async fn answered(&self, connect: &Connect) -> (Raw, u8) {
-        let mut raw = self.knock().await;
-        raw.send(&connect.bytes()).await;
-        let (kind, body) = raw.packet().await.expect("no CONNACK");
-        assert_eq!((kind, body[0]), (0x20, 0), "a CONNACK without a session");
-        (raw, body[1])
+        introduced(self.knock().await, connect).await
     }
 
     /// A client that is let in.
@@ -108,6 +104,14 @@ impl Bench {
     pub(crate) async fn monitor(&self) -> Raw {
         self.client(&monitor()).await
     }
+}
+
+/// A connection on which `connect` was sent, and the return code that came.
+pub(crate) async fn introduced(mut raw: Raw, connect: &Connect) -> (Raw, u8) {
+    raw.send(&connect.bytes()).await;
+    let (kind, body) = raw.packet().await.expect("no CONNACK");
+    assert_eq!((kind, body[0]), (0x20, 0), "a CONNACK without a session");
+    (raw, body[1])
 }
 
 pub(crate) fn site() -> Site {
@@ -139,8 +143,8 @@ pub(crate) fn agent_with_will() -> Connect {
     agent().will(&topic(&Topic::Link(SERIAL)), b"lost", 1, false)
 }
 
-#[expect(clippy::disallowed_methods, reason = "Debian's MQTT clients are programs")]
-fn program(name: &str) -> Command {
+#[expect(clippy::disallowed_methods, reason = "Debian's MQTT clients and network tools are programs")]
+pub(crate) fn program(name: &str) -> Command {
     Command::new(name)
 }
 

@@ -151,3 +151,25 @@ async fn subscribers_that_leave_at_bad_moments_never_harm_the_router() {
     }
     all_is_well(&bench).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_good_bye_with_messages_waiting_is_one() {
+    let bench = Bench::start().await;
+    let (command, link) = (topic(&Topic::Command(SERIAL)), topic(&Topic::Link(SERIAL)));
+    let mut head = bench.coordinator().await;
+    head.subscribe(&[(&link, 0)]).await;
+    // More than the router hands over at once, none of them acknowledged, at either QoS.
+    let burst: Vec<u8> = (0..500).flat_map(|_| publish(&command, &[7; 20], 0, false)).collect();
+    for round in 0..100 {
+        let mut node = bench.client(&agent().will(&link, b"lost", 0, false)).await;
+        node.subscribe(&[(&command, u8::from(round % 2 == 0))]).await;
+        head.send(&burst).await;
+        if round % 3 > 0 {
+            assert!(node.message().await.is_some());
+        }
+        node.send(&DISCONNECT).await;
+        node.finish().await;
+    }
+    head.is_quiet().await;
+    all_is_well(&bench).await;
+}

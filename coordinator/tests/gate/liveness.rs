@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::select;
 use tokio::time::interval;
 
-const TICK: Duration = Duration::from_millis(100);
+pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// Sends `bytes` every [`TICK`] until `until` comes true; how often that was, and what came true.
 async fn sending<T>(raw: &mut Raw, bytes: &[u8], until: impl Future<Output = T>) -> (u32, T) {
@@ -31,7 +31,7 @@ async fn sending<T>(raw: &mut Raw, bytes: &[u8], until: impl Future<Output = T>)
 }
 
 /// A coordinator that hears the will of the agent's, and nothing else.
-async fn head(bench: &Bench) -> Raw {
+pub(crate) async fn head(bench: &Bench) -> Raw {
     let mut head = bench.coordinator().await;
     head.subscribe(&[(&topic(&Topic::Link(SERIAL)), 0)]).await;
     head

@@ -124,6 +124,13 @@ impl Raw {
         Raw { socket, early: Vec::new() }
     }
 
+    /// A connection that exists already, from either side.
+    pub(crate) fn over(socket: std::net::TcpStream) -> Raw {
+        socket.set_nonblocking(true).unwrap();
+        socket.set_nodelay(true).unwrap();
+        Raw { socket: TcpStream::from_std(socket).unwrap(), early: Vec::new() }
+    }
+
     /// Sends these bytes, if the broker still wants them.
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         self.try_send(bytes).await;

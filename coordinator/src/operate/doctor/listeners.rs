@@ -53,7 +53,7 @@ pub(super) fn examine(config: &Config) -> Vec<Check> {
 fn external_broker(external: &External) -> Check {
     let name = "broker";
     if let Err(error) = Accounts::read(&external.accounts) {
-        return Check::fail(name, error.to_string(), "README, \"Another broker\", says what stands in it");
+        return Check::fail(name, error.to_string(), "README, \"Broker\", says what stands in it");
     }
     let at = format!("{}:{}", external.host, external.tcp_port);
     let addresses: Vec<SocketAddr> = at.to_socket_addrs().map(Iterator::collect).unwrap_or_default();
