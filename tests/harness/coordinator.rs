@@ -1,6 +1,8 @@
 //! The real coordinator as a process of its own, and its command line.
 
+use crate::mosquitto::Mosquitto;
 use crate::process::{mortal_command, program};
+use crate::relay::Relay;
 use crate::wait::wait_for;
 use anyhow::{Context as _, bail};
 use serde::de::DeserializeOwned;
@@ -28,7 +30,7 @@ pub struct Coordinator {
 }
 
 /// An address on loopback that is free at this moment; the same after a restart.
-fn free_address() -> anyhow::Result<SocketAddr> {
+pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
@@ -39,13 +41,80 @@ fn libfaketime() -> anyhow::Result<PathBuf> {
     libraries.into_iter().find(|library| library.exists()).context("Debian's package faketime is missing")
 }
 
+/// Where a coordinator listens, and how it and its nodes find each other.
+pub struct Place {
+    /// Where people reach it.
+    pub people: SocketAddr,
+    /// Where it listens for nodes.
+    pub nodes: SocketAddr,
+    /// Where the broker is, its own or another one.
+    pub broker: SocketAddr,
+    nodes_advertised: SocketAddr,
+    broker_advertised: SocketAddr,
+    /// The URL of an external broker, and the file with the accounts there.
+    external: Option<(SocketAddr, PathBuf)>,
+}
+
+impl Place {
+    /// Addresses on loopback that are free now, and a broker of the coordinator's own.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn free() -> anyhow::Result<Place> {
+        let (people, nodes, broker) = (free_address()?, free_address()?, free_address()?);
+        let (nodes_advertised, broker_advertised) = (nodes, broker);
+        Ok(Place { people, nodes, broker, nodes_advertised, broker_advertised, external: None })
+    }
+
+    /// The same with `broker` in the place of the coordinator's own; our link goes to `link`, its own address or a relay.
+    #[must_use]
+    pub fn at(self, broker: &Mosquitto, link: SocketAddr) -> Place {
+        let external = Some((link, broker.accounts()));
+        Place { broker: broker.address, broker_advertised: broker.address, external, ..self }
+    }
+
+    /// The same with another address by which nodes reach the coordinator over HTTP.
+    #[must_use]
+    pub fn http_through(self, relay: &Relay) -> Place {
+        Place { nodes_advertised: relay.address(), ..self }
+    }
+
+    /// The same with another address by which agents reach the broker.
+    #[must_use]
+    pub fn agents_through(self, relay: &Relay) -> Place {
+        Place { broker_advertised: relay.address(), ..self }
+    }
+
+    fn settings(&self, data: &Path, limits: &str) -> String {
+        let Place { people, nodes, broker, nodes_advertised, broker_advertised, .. } = self;
+        let broker = match &self.external {
+            None => format!("listen = \"{broker}\""),
+            Some((link, accounts)) => format!("url = \"mqtt://{link}\"\naccounts = {accounts:?}"),
+        };
+        format!(
+            "data_directory = {data:?}\n[people]\nlisten = \"{people}\"\n\
+             [nodes]\nlisten = \"{nodes}\"\nadvertised_address = \"{nodes_advertised}\"\n\
+             [broker]\n{broker}\nadvertised_address = \"{broker_advertised}\"\n\
+             [clock]\ntrust_unsynchronised = true\n[limits]\nfree_space_mb = 64\n{limits}\n"
+        )
+    }
+}
+
 impl Coordinator {
     /// Starts a coordinator in `directory` with `limits` as its `[limits]` section.
     ///
     /// # Errors
     /// When it does not come up.
     pub fn start(directory: &Path, limits: &str) -> anyhow::Result<Coordinator> {
-        let mut coordinator = Coordinator::prepare(directory, limits)?;
+        Coordinator::start_at(&Place::free()?, directory, limits)
+    }
+
+    /// The same at a certain place.
+    ///
+    /// # Errors
+    /// As [`Coordinator::start`].
+    pub fn start_at(place: &Place, directory: &Path, limits: &str) -> anyhow::Result<Coordinator> {
+        let mut coordinator = Coordinator::prepare_at(place, directory, limits)?;
         coordinator.resume()?;
         Ok(coordinator)
     }
@@ -55,14 +124,13 @@ impl Coordinator {
     /// # Errors
     /// When they cannot be written.
     pub fn prepare(directory: &Path, limits: &str) -> anyhow::Result<Coordinator> {
+        Coordinator::prepare_at(&Place::free()?, directory, limits)
+    }
+
+    fn prepare_at(place: &Place, directory: &Path, limits: &str) -> anyhow::Result<Coordinator> {
         fs::create_dir_all(directory)?;
-        let (people, nodes, broker) = (free_address()?, free_address()?, free_address()?);
-        let settings = format!(
-            "data_directory = {data:?}\n[people]\nlisten = \"{people}\"\n[nodes]\nlisten = \"{nodes}\"\n\
-             [broker]\nlisten = \"{broker}\"\n[clock]\ntrust_unsynchronised = true\n[limits]\nfree_space_mb = 64\n{limits}\n",
-            data = directory.join(DATA)
-        );
-        fs::write(directory.join("head.toml"), settings)?;
+        fs::write(directory.join("head.toml"), place.settings(&directory.join(DATA), limits))?;
+        let Place { people, nodes, broker, .. } = *place;
         Ok(Coordinator { directory: directory.into(), child: None, clock: None, people, nodes, broker })
     }
 
@@ -79,6 +147,14 @@ impl Coordinator {
     /// The log of all its starts.
     pub fn log(&self) -> PathBuf {
         self.directory.join("coordinator.log")
+    }
+
+    /// What it has logged so far.
+    ///
+    /// # Panics
+    /// When it cannot be read.
+    pub fn logged(&self) -> String {
+        fs::read_to_string(self.log()).expect("every start makes a log")
     }
 
     /// Starts the process; waits until people can reach it.
@@ -148,12 +224,37 @@ impl Coordinator {
     /// When it does not run, or does not end within 10 s.
     pub fn terminate(&mut self) -> ExitStatus {
         use rustix::process::{Pid, Signal, kill_process};
-        let mut child = self.child.take().expect("the coordinator runs");
+        let child = self.child.take().expect("the coordinator runs");
         let pid =
             i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a running process has a number");
         kill_process(pid, Signal::TERM).expect("it is ours to end");
+        self.child = Some(child);
+        self.end(10.0)
+    }
+
+    /// Waits until the process has ended by itself.
+    ///
+    /// # Panics
+    /// When it does not run, or does not end within `limit` seconds.
+    pub fn end(&mut self, limit: f64) -> ExitStatus {
+        let child = self.child.as_mut().expect("the coordinator runs");
         let ended = || child.try_wait().expect("it is ours to wait for");
-        wait_for("the coordinator to end", 10.0, ended, Option::is_some).expect("just accepted")
+        let status = wait_for("the coordinator to end", limit, ended, Option::is_some);
+        self.child = None;
+        status.expect("just accepted")
+    }
+
+    /// The number of its thread of this name.
+    ///
+    /// # Panics
+    /// When it does not run, or has none.
+    pub fn thread(&self, name: &str) -> String {
+        let process = self.child.as_ref().expect("the coordinator runs").id();
+        let threads = fs::read_dir(format!("/proc/{process}/task")).expect("a process has threads");
+        let mut threads = threads.filter_map(Result::ok);
+        let is_it = |path: PathBuf| fs::read_to_string(path).is_ok_and(|comm| comm.trim() == name);
+        let found = threads.find(|thread| is_it(thread.path().join("comm")));
+        found.expect("a thread of this name").file_name().to_string_lossy().into_owned()
     }
 
     /// Adds a user and keeps its token in a file.

@@ -1,7 +1,7 @@
 //! A coordinator with a rack of bench nodes and an environment, ready for a story.
 
 use crate::cards::Card;
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Coordinator, Place};
 use crate::images;
 use crate::monitor::MONITOR;
 use crate::rack::Rack;
@@ -52,11 +52,20 @@ impl Lab {
     /// # Panics
     /// As [`Lab::new`].
     pub fn with_limits(count: usize, limits: &str) -> Lab {
+        let place = Place::free().unwrap_or_else(|error| panic!("no lab: {error:#}"));
+        Lab::at(&place, count, limits)
+    }
+
+    /// The same with a coordinator at a certain place.
+    ///
+    /// # Panics
+    /// As [`Lab::new`].
+    pub fn at(place: &Place, count: usize, limits: &str) -> Lab {
         let lab = || -> anyhow::Result<Lab> {
             let directory = tempfile::Builder::new().prefix(PREFIX).tempdir()?;
             let rack = Rack::new(&directory.path().join("rack"), count, 1 << 30)?;
             let coordinator =
-                Coordinator::start(&directory.path().join("head"), &format!("{LIMITS}{limits}"))?;
+                Coordinator::start_at(place, &directory.path().join("head"), &format!("{LIMITS}{limits}"))?;
             rack.connect(&coordinator.nodes.to_string());
             coordinator.add_user(ADMIN, "admin")?;
             coordinator.add_user(USER, "user")?;

@@ -10,6 +10,8 @@ pub mod false_agent;
 pub mod images;
 pub mod lab;
 pub mod monitor;
+pub mod mosquitto;
 pub mod process;
 pub mod rack;
+pub mod relay;
 pub mod wait;

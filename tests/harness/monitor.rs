@@ -1,6 +1,7 @@
 //! Follows the event topic as a monitoring user does, to act the moment a state is entered.
 
 use crate::coordinator::Coordinator;
+use crate::mosquitto::Login;
 use crate::wait::seconds;
 use piseduce_protocol::id::{DeploymentId, Run};
 use piseduce_protocol::state::State;
@@ -8,6 +9,7 @@ use piseduce_protocol::status::StateEvent;
 use piseduce_protocol::topic::{Site, Topic};
 use rumqttc::{Client, Event, MqttOptions, Packet, QoS, RecvTimeoutError};
 use std::fs;
+use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -27,9 +29,16 @@ impl Monitor {
     /// When the broker does not let it in within 10 s.
     pub fn connect(coordinator: &Coordinator) -> Monitor {
         let token = fs::read_to_string(coordinator.token_file(MONITOR)).expect("the monitor has a token");
-        let host = coordinator.broker.ip().to_string();
-        let mut options = MqttOptions::new("harness", host, coordinator.broker.port());
-        options.set_credentials(MONITOR, token.trim()).set_keep_alive(Duration::from_secs(5));
+        Monitor::connect_as(&Login::new(MONITOR, token.trim()), coordinator.broker)
+    }
+
+    /// Connects to any broker as a user of it.
+    ///
+    /// # Panics
+    /// As [`Monitor::connect`].
+    pub fn connect_as(login: &Login, broker: SocketAddr) -> Monitor {
+        let mut options = MqttOptions::new("harness", broker.ip().to_string(), broker.port());
+        options.set_credentials(&login.user, &login.password).set_keep_alive(Duration::from_secs(5));
         let (client, mut connection) = Client::new(options, 16);
         let topic = Site::new("main").expect("a valid name").render(&Topic::Event);
         client.subscribe(topic, QoS::AtMostOnce).expect("the queue has room");
@@ -60,13 +69,18 @@ impl Monitor {
     /// # Panics
     /// When `limit` seconds are over.
     pub fn wait_for(&self, run: (DeploymentId, Run), state: State, limit: f64) -> StateEvent {
+        let event = self.reached(run, state, limit);
+        event.unwrap_or_else(|| panic!("{run:?} did not enter {state} within {limit} s"))
+    }
+
+    /// The same; none when `limit` seconds are over.
+    pub fn reached(&self, run: (DeploymentId, Run), state: State, limit: f64) -> Option<StateEvent> {
         let until = seconds() + limit;
         loop {
             let left = Duration::from_secs_f64((until - seconds()).max(0.0));
-            let event = self.events.recv_timeout(left);
-            let event = event.unwrap_or_else(|_| panic!("{run:?} did not enter {state} within {limit} s"));
+            let event = self.events.recv_timeout(left).ok()?;
             if (event.deployment, event.run) == run && event.state >= state {
-                return event;
+                return Some(event);
             }
         }
     }

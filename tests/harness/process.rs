@@ -20,7 +20,7 @@ pub fn mortal_command(program: impl AsRef<OsStr>) -> Command {
 }
 
 /// The Debian packages of the programs that are used here.
-const PACKAGES: [(&str, &str); 20] = [
+const PACKAGES: [(&str, &str); 21] = [
     ("blkdiscard", "util-linux"),
     ("busybox", "busybox-static"),
     ("chroot", "coreutils"),
@@ -31,12 +31,15 @@ const PACKAGES: [(&str, &str); 20] = [
     ("mke2fs", "e2fsprogs"),
     ("mkfs.fat", "dosfstools"),
     ("mmdebstrap", "mmdebstrap"),
+    ("mosquitto", "mosquitto"),
+    ("mosquitto_passwd", "mosquitto"),
     ("mosquitto_pub", "mosquitto-clients"),
     ("mosquitto_sub", "mosquitto-clients"),
     ("partx", "util-linux"),
     ("setpriv", "util-linux"),
     ("sfdisk", "fdisk"),
     ("sqlite3", "sqlite3"),
+    ("strace", "strace"),
     ("systemd-analyze", "systemd"),
     ("tar", "tar"),
     ("xz", "xz-utils"),
