@@ -3,6 +3,7 @@
 
 mod admission;
 mod backup;
+mod broker;
 mod calendar;
 mod client;
 mod crashes;
@@ -14,6 +15,7 @@ mod house;
 mod images;
 mod machine;
 mod monitoring;
+mod network;
 mod release;
 mod service;
 mod silence;
