@@ -20,7 +20,7 @@ pub fn mortal_command(program: impl AsRef<OsStr>) -> Command {
 }
 
 /// The Debian packages of the programs that are used here.
-const PACKAGES: [(&str, &str); 21] = [
+const PACKAGES: [(&str, &str); 23] = [
     ("blkdiscard", "util-linux"),
     ("busybox", "busybox-static"),
     ("chroot", "coreutils"),
