@@ -1,0 +1,106 @@
+//! Nodes and switches: as they are, and as they are registered.
+
+use piseduce_protocol::command::Wipe;
+use piseduce_protocol::id::Serial;
+use piseduce_protocol::status::DeploymentStatus;
+use serde::{Deserialize, Serialize};
+
+/// A node and its deployment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeView {
+    /// Its name.
+    pub name: String,
+    /// Its serial number.
+    pub serial: Serial,
+    /// Its network address.
+    pub mac: String,
+    /// Its model.
+    pub model: String,
+    /// The switch that powers it.
+    pub switch: String,
+    /// The outlet there.
+    pub port: String,
+    /// Whether its port was last proven on or off.
+    pub power: Option<bool>,
+    /// The wipe that its card owes before another user's deployment.
+    #[serde(default)]
+    pub owes: Option<OwesView>,
+    /// Its deployment; none when it is free.
+    pub deployment: Option<DeploymentStatus>,
+    /// Until when it is held.
+    pub until_unix_ms: Option<u64>,
+}
+
+/// A wipe that was recorded and not carried out yet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OwesView {
+    /// How thorough it is.
+    pub wipe: Wipe,
+    /// Whose content is on the card.
+    pub used_by: String,
+}
+
+/// Switches and nodes to add or change by name; also the format of `piseduce node import`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inventory {
+    /// The switches.
+    #[serde(default, rename = "switch")]
+    pub switches: Vec<SwitchEntry>,
+    /// The nodes.
+    #[serde(default, rename = "node")]
+    pub nodes: Vec<NodeEntry>,
+}
+
+/// A switch in an inventory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchEntry {
+    /// Its name.
+    pub name: String,
+    /// How to speak to it: `command`.
+    pub driver: DriverName,
+    /// The program that switches its ports, with `{action}`, `{port}` and `{node}` in its words.
+    #[serde(default)]
+    pub argv: Vec<String>,
+    /// How long a port stays off between off and on, in milliseconds.
+    #[serde(default)]
+    pub off_time_ms: Option<u64>,
+}
+
+/// The drivers by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DriverName {
+    /// A program on the head node.
+    Command,
+}
+
+/// A node in an inventory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeEntry {
+    /// Its name; also its host name.
+    pub name: String,
+    /// The board's serial number, 16 hex digits.
+    pub serial: Serial,
+    /// The board's network address.
+    pub mac: String,
+    /// The model, such as `Raspberry Pi 4 Model B`.
+    pub model: String,
+    /// The switch that powers it, by name.
+    pub switch: String,
+    /// The outlet there.
+    pub port: String,
+}
+
+/// What an import did.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ImportedView {
+    /// New nodes.
+    pub added: usize,
+    /// Nodes with new attributes.
+    pub changed: usize,
+    /// Nodes that were as the import has them.
+    pub unchanged: usize,
+}
