@@ -216,10 +216,11 @@ fn hybrids_are_refused_and_so_are_headers_that_are_sound_but_absurd() {
     many.tool("sgdisk", "gdisk", &["--new=129:4096:6143"], "");
     assert_eq!(many.table(), Err(TableError::Number(129)));
     // The field, what it becomes, and what is wrong with that.
-    let absurd: [(usize, u64, &str); 6] = [
+    let absurd: [(usize, u64, &str); 7] = [
         (24, 2, "header stands in another sector than it says"),
         (32, 100, "backup lies among the usable sectors"),
         (48, u64::MAX / 2, "usable sectors lie beyond every disk"),
+        (40, u64::MAX, "usable sectors end before they begin"),
         (72, 1, "entries lie where they cannot be"),
         (72, u64::MAX, "entries lie where they cannot be"),
         (80, 0, "entries have an impossible number or length"),

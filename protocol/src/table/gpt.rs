@@ -163,6 +163,9 @@ impl Gpt {
         if last >= SECTORS_MAX {
             return Err(TableError::Gpt("usable sectors lie beyond every disk"));
         }
+        if first > last + 1 {
+            return Err(TableError::Gpt("usable sectors end before they begin"));
+        }
         if self.header.get(OTHER_SECTOR) <= last + self.header.entries_sectors() {
             return Err(TableError::Gpt("backup lies among the usable sectors"));
         }
