@@ -289,6 +289,7 @@ impl Runner {
                 tracing::warn!(ticket = %answer.ticket, why, "agent refuses");
                 None
             }
+            Outcome::Failed(cause) => Some(cause.to_string()),
             _ => None,
         };
         if let (true, Outcome::Progress(progress), Some(held)) =

@@ -287,6 +287,8 @@ impl Runner {
             }
             tracing::info!(deployment = %id, run = %now.run, seq = %now.seq, state = %now.state(), "state");
             self.turn.left.push(before.state());
+            // What ended it is its cause already; what only sent it back is told nowhere else.
+            let detail = detail.filter(|_| now.cause().is_none());
             let change = Change { deployment: now.clone(), node: held.node, actor: actor.clone(), detail };
             self.turn.changes.push(change);
             self.turn.effects.insert(id, effects);
