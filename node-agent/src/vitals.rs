@@ -10,10 +10,22 @@ pub fn resident_kib() -> u32 {
     pages.map_or(0, |pages| u32::try_from(pages * rustix::param::page_size() / 1024).unwrap_or(u32::MAX))
 }
 
+/// The most that it ever was, in KiB; 0 when it cannot be read.
+pub fn peak_kib() -> u32 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    peak.and_then(|peak| peak.split_ascii_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
-    fn a_running_agent_has_memory() {
-        assert!(super::resident_kib() > 100);
+    fn a_running_agent_has_memory_and_had_it() {
+        assert!(resident_kib() > 100);
+        let before = peak_kib();
+        let block = std::hint::black_box(vec![1u8; 32 << 20]);
+        assert!(before > 100 && peak_kib() > before && peak_kib() > 32 << 10, "{before} {}", block.len());
     }
 }

@@ -10,6 +10,7 @@ use crate::clock;
 use crate::meter::Meter;
 use crate::step::cause::StepError;
 use crate::step::{self, Node, Session, Task};
+use crate::vitals;
 use piseduce_protocol::id::Ticket;
 use piseduce_protocol::report::{Outcome, Progress};
 use std::sync::mpsc as jobs;
@@ -105,7 +106,8 @@ impl Assignment {
         };
         match result {
             Ok(done) => {
-                tracing::info!(%ticket, job = %self.job, done, "work done");
+                let peak_kib = vitals::peak_kib();
+                tracing::info!(%ticket, job = %self.job, done, peak_kib, "work done");
                 Some(Outcome::Done(done))
             }
             Err(StepError::Cancelled) => {
