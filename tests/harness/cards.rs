@@ -2,12 +2,15 @@
 //! that is killed: its loop device clears itself when the last handle closes.
 
 use crate::process::run;
-use crate::wait::wait_for;
+use crate::wait::{seconds, wait_for};
 use anyhow::Context as _;
 use rustix::fs::{Mode, OFlags};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+
+/// What reads and writes past the cache are multiples of, on any file system.
+const DIRECT_BYTES: usize = 4096;
 
 /// A card in the slot of a board.
 pub struct Card {
@@ -64,6 +67,52 @@ impl Card {
     pub fn erase(&self) -> anyhow::Result<()> {
         self.wait_until_idle();
         run("blkdiscard", &["--force", &self.device.to_string_lossy()]).map(drop)
+    }
+
+    /// A copy of what is on the card now, past every cache of its device.
+    ///
+    /// # Errors
+    /// When there is no room for it.
+    pub fn remember(&self) -> anyhow::Result<PathBuf> {
+        let copy = self.file.with_extension("cut");
+        run("cp", &["--sparse=always", &self.file.to_string_lossy(), &copy.to_string_lossy()])?;
+        Ok(copy)
+    }
+
+    /// Makes a copy the card's content again and removes it; the board must be off.
+    ///
+    /// # Errors
+    /// When the copy is gone.
+    pub fn put_back(&self, copy: &Path) -> anyhow::Result<()> {
+        // What the device still has in memory is written first, and forgotten.
+        let flush = || run("blockdev", &["--flushbufs", &self.device.to_string_lossy()]);
+        flush()?;
+        run("cp", &["--sparse=always", &copy.to_string_lossy(), &self.file.to_string_lossy()])?;
+        flush()?;
+        Ok(std::fs::remove_file(copy)?)
+    }
+
+    /// Makes the byte `at` of the card whose content is in `file` another one as soon as it is `from`, whoever
+    /// uses the card meanwhile.
+    ///
+    /// # Errors
+    /// When that does not happen within `limit` seconds.
+    pub fn flip(file: &Path, at: u64, from: u8, limit: f64) -> anyhow::Result<()> {
+        // Past the cache of this file: the board's writes do not pass through it.
+        let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::CLOEXEC;
+        let card = File::from(rustix::fs::open(file, flags, Mode::empty())?);
+        let mut memory = vec![0; 2 * DIRECT_BYTES];
+        let aligned = memory.as_ptr().align_offset(DIRECT_BYTES);
+        let block = &mut memory[aligned..aligned + DIRECT_BYTES];
+        let (start, within) = (at - at % DIRECT_BYTES as u64, (at % DIRECT_BYTES as u64) as usize);
+        let until = seconds() + limit;
+        while block[within] != from {
+            anyhow::ensure!(seconds() < until, "byte {at} did not become {from} within {limit} s");
+            std::thread::yield_now();
+            card.read_exact_at(block, start)?;
+        }
+        block[within] = !from;
+        Ok(card.write_all_at(block, start)?)
     }
 
     /// Bytes of the card's content, as they are behind the device.

@@ -90,8 +90,19 @@ impl Seek for Slice {
     }
 }
 
+/// Which partition table an image has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Label {
+    Mbr,
+    Gpt,
+}
+
+/// What Linux calls the root partition of an image with a GPT.
+const GPT_ROOT: &str = "70697365-6475-6365-0000-000000000002";
+
 /// What an image is made of.
 struct Recipe<'a> {
+    label: Label,
     /// The tree of its root.
     root: &'a Path,
     boot_mib: u64,
@@ -99,25 +110,35 @@ struct Recipe<'a> {
 }
 
 impl Recipe<'_> {
-    /// Writes the image: an MBR, a FAT boot partition, an ext4 root. No mounts, no loop devices.
+    /// Writes the image: a table, a FAT boot partition, an ext4 root. No mounts, no loop devices.
     fn write(&self, image: &Path) -> anyhow::Result<()> {
         let root_start = BOOT_START + self.boot_mib * MIB;
-        File::create(image)?.set_len(root_start + self.root_mib * MIB)?;
+        // A GPT has its backup behind the last partition.
+        let behind = if self.label == Label::Gpt { MIB } else { 0 };
+        File::create(image)?.set_len(root_start + self.root_mib * MIB + behind)?;
         let path = image.to_string_lossy().into_owned();
-        let layout = format!(
-            "label: dos\nlabel-id: {DISK_ID:#x}\nstart={}, size={}, type=c\nstart={}, size={}, type=83\n",
-            BOOT_START / 512,
-            self.boot_mib * MIB / 512,
-            root_start / 512,
-            self.root_mib * MIB / 512
-        );
+        let [boot, root] = [(BOOT_START, self.boot_mib * MIB), (root_start, self.root_mib * MIB)]
+            .map(|(start, bytes)| format!("start={}, size={}", start / 512, bytes / 512));
+        let layout = match self.label {
+            Label::Mbr => {
+                format!("label: dos\nlabel-id: {DISK_ID:#x}\n{boot}, type=c\n{root}, type=83\n")
+            }
+            Label::Gpt => format!(
+                "label: gpt\n{boot}, type=EBD0A0A2-B9E5-4433-87C0-68B6B72699C7\n\
+                 {root}, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4, uuid={GPT_ROOT}\n"
+            ),
+        };
+        let root_id = match self.label {
+            Label::Mbr => format!("{DISK_ID:08x}-02"),
+            Label::Gpt => GPT_ROOT.into(),
+        };
         fed("sfdisk", &["--quiet", &path], &layout)?;
         let boot_kib = (self.boot_mib * 1024).to_string();
         let offset = (BOOT_START / 512).to_string();
         run("mkfs.fat", &["-F", "32", "-s", "1", "-n", "BOOTFS", "--offset", &offset, &path, &boot_kib])?;
         let fat = format!("{path}@@{BOOT_START}");
         let command_line = format!(
-            "console=serial0,115200 root=PARTUUID={DISK_ID:08x}-02 rootfstype=ext4 fsck.repair=yes rootwait resize\n"
+            "console=serial0,115200 root=PARTUUID={root_id} rootfstype=ext4 fsck.repair=yes rootwait resize\n"
         );
         for (name, text) in [("cmdline.txt", &*command_line), ("config.txt", "# bench\narm_64bit=1\n")] {
             fed("mcopy", &["-i", &fat, "-", &format!("::{name}")], text)?;
@@ -172,11 +193,23 @@ fn cache() -> PathBuf {
 /// # Errors
 /// When a program is missing; its package is named.
 pub fn story() -> anyhow::Result<PathBuf> {
-    let image = cache().join("story-1.img");
+    small("story-1.img", Label::Mbr)
+}
+
+/// The same with a GPT.
+///
+/// # Errors
+/// When a program is missing; its package is named.
+pub fn story_with_gpt() -> anyhow::Result<PathBuf> {
+    small("story-gpt-1.img", Label::Gpt)
+}
+
+fn small(name: &str, label: Label) -> anyhow::Result<PathBuf> {
+    let image = cache().join(name);
     made_once(&image, |image| {
         let tree = tempfile::tempdir()?;
         story_tree(tree.path())?;
-        Recipe { root: tree.path(), boot_mib: 64, root_mib: 150 }.write(image)
+        Recipe { label, root: tree.path(), boot_mib: 64, root_mib: 150 }.write(image)
     })?;
     Ok(image)
 }
@@ -254,7 +287,7 @@ pub fn debian() -> anyhow::Result<PathBuf> {
             .next()
             .and_then(|text| text.parse().ok())
             .context("du printed no number")?;
-        Recipe { root: &root, boot_mib: 64, root_mib: used * 13 / 10 + 100 }.write(image)
+        Recipe { label: Label::Mbr, root: &root, boot_mib: 64, root_mib: used * 13 / 10 + 100 }.write(image)
     })?;
     Ok(image)
 }

@@ -20,10 +20,12 @@ pub fn mortal_command(program: impl AsRef<OsStr>) -> Command {
 }
 
 /// The Debian packages of the programs that are used here.
-const PACKAGES: [(&str, &str); 23] = [
+const PACKAGES: [(&str, &str); 25] = [
     ("blkdiscard", "util-linux"),
+    ("blockdev", "util-linux"),
     ("busybox", "busybox-static"),
     ("chroot", "coreutils"),
+    ("cp", "coreutils"),
     ("e2fsck", "e2fsprogs"),
     ("ip", "iproute2"),
     ("losetup", "mount"),

@@ -6,6 +6,7 @@ use crate::cards::Card;
 use crate::process::{mortal_command, program};
 use crate::wait::wait_for;
 use anyhow::{Context as _, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -26,6 +27,9 @@ pub struct BenchNode {
     /// The port that powers it.
     pub port: String,
 }
+
+/// The memory that an agent may have, in KiB: checked when a rack is taken down.
+const AGENT_KIB_MAX: u32 = 64 * 1024;
 
 /// The model that all boards of a rack have.
 pub const MODEL: &str = "Raspberry Pi 4 Model B Rev 1.4";
@@ -49,10 +53,19 @@ struct Slot {
     running: Option<Child>,
 }
 
+/// What a power cut leaves of a card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loss {
+    /// Everything that was written, whether it was flushed or not.
+    Nothing,
+    /// Only what had reached the card in that moment.
+    Unwritten,
+}
+
 /// To the thread that is every board's parent: they die with it.
 enum Order {
     Ask(UnixStream),
-    Crash(usize, mpsc::Sender<()>),
+    Crash(usize, Loss, mpsc::Sender<()>),
     End,
 }
 
@@ -130,14 +143,38 @@ impl Rack {
         lock(&self.slots[index]).board.directory.clone()
     }
 
-    /// Kills a board as a power cut does; its port stays switched on, and nobody is told.
+    /// Kills a board; its port stays switched on, and nobody is told. This machine's kernel writes to the
+    /// card what the board's had in memory.
     ///
     /// # Panics
     /// When the rack's mains are gone.
     pub fn crash(&self, index: usize) {
+        self.end(index, Loss::Nothing);
+    }
+
+    /// The same, but what had not reached the card in that moment is lost, as in a power cut.
+    ///
+    /// # Panics
+    /// When the rack's mains are gone, or the card cannot be put back.
+    pub fn cut_power(&self, index: usize) {
+        self.end(index, Loss::Unwritten);
+    }
+
+    fn end(&self, index: usize, loss: Loss) {
         let (done, wait) = mpsc::channel();
-        self.orders.send(Order::Crash(index, done)).expect("the mains run as long as the rack");
+        self.orders.send(Order::Crash(index, loss, done)).expect("the mains run as long as the rack");
         wait.recv().expect("the mains run as long as the rack");
+    }
+
+    /// The most memory that any agent of the rack had when it ended a piece of work, in KiB.
+    pub fn agents_peak_kib(&self) -> Option<u32> {
+        let logs = self.slots.iter().map(|slot| lock(slot).board.directory.join("kernel.log"));
+        let logs = logs.filter_map(|log| fs::read_to_string(log).ok());
+        let peaks = |log: String| {
+            let words = log.split_ascii_whitespace().filter_map(|word| word.strip_prefix("peak_kib="));
+            words.filter_map(|word| word.parse::<u32>().ok()).max()
+        };
+        logs.filter_map(peaks).max()
     }
 
     /// Whether the port of a node is on.
@@ -153,6 +190,9 @@ impl Drop for Rack {
         if let Some(mains) = self.mains.take() {
             let _ = mains.join();
         }
+        let peak = self.agents_peak_kib();
+        let is_small = peak.is_none_or(|peak| peak <= AGENT_KIB_MAX);
+        assert!(is_small || std::thread::panicking(), "an agent had {peak:?} KiB of memory");
     }
 }
 
@@ -183,8 +223,12 @@ fn start(
             match order {
                 // Boards start here, in this thread; their ends are waited for elsewhere.
                 Order::Ask(stream) => serve(&slots, stream),
-                Order::Crash(index, done) => {
-                    cut(&mut lock(&slots[index]));
+                Order::Crash(index, loss, done) => {
+                    let mut slot = lock(&slots[index]);
+                    match loss {
+                        Loss::Nothing => cut(&mut slot),
+                        Loss::Unwritten => cut_and_lose(&mut slot),
+                    }
                     // Who asked may have given up waiting.
                     let _ = done.send(());
                 }
@@ -247,11 +291,48 @@ fn cut(slot: &mut Slot) {
     // Killing process 1 of the namespace kills all in it before it is reaped, and `unshare` ends with it.
     // Killing `unshare` first would leave the rest to die a moment later.
     match process_one(board.id()) {
-        Some(one) => kill(one),
+        Some(one) => signal(one, Signal::KILL),
         None => drop(board.kill()),
     }
     board.wait().expect("the board's process is ours to wait for");
     slot.card.wait_until_idle();
+}
+
+/// A power cut as a card sees it: what it has in the moment when everything stands still is what it has when
+/// power comes back, whatever this machine's kernel writes to it after its writers are dead.
+fn cut_and_lose(slot: &mut Slot) {
+    let Some(board) = &slot.running else { return };
+    // Not `unshare` itself: it must see the end of what it started.
+    process_one(board.id()).into_iter().for_each(freeze);
+    let remembered = slot.card.remember().expect("a card's content can be copied");
+    cut(slot);
+    slot.card.put_back(&remembered).expect("a card's content can be put back");
+}
+
+/// Stops a process and everything below it, until no more of them appear.
+fn freeze(process: u32) {
+    let mut frozen = std::collections::BTreeSet::new();
+    loop {
+        let found = family(process);
+        let before = frozen.len();
+        frozen.extend(found);
+        if frozen.len() == before {
+            return;
+        }
+        frozen.iter().for_each(|process| signal(*process, Signal::STOP));
+    }
+}
+
+/// A process and all its descendants.
+fn family(process: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let children: Vec<u32> = children
+        .flat_map(|text| {
+            text.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<_>>()
+        })
+        .collect();
+    [process].into_iter().chain(children.into_iter().flat_map(family)).collect()
 }
 
 /// The child of `unshare`: process 1 of its namespace. It appears a moment after `unshare` does.
@@ -263,11 +344,10 @@ fn process_one(unshare: u32) -> Option<u32> {
     found?.split_ascii_whitespace().next()?.parse().ok()
 }
 
-fn kill(process: u32) {
-    use rustix::process::{Pid, Signal, kill_process};
+fn signal(process: u32, signal: Signal) {
     let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
-    // A process that ended by itself in this moment is as dead as it should be.
-    pid.map(|pid| kill_process(pid, Signal::KILL));
+    // A process that ended by itself in this moment needs no signal any more.
+    pid.map(|pid| kill_process(pid, signal));
 }
 
 /// The other end of the switch's socket: what the coordinator's `command` driver runs.

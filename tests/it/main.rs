@@ -5,6 +5,7 @@ mod admission;
 mod backup;
 mod broker;
 mod calendar;
+mod cards;
 mod client;
 mod crashes;
 mod demo;
