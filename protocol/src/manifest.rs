@@ -280,7 +280,7 @@ mod tests {
         manifest.chunks[1] = Chunk { mask: Some(vec![0b101; 1]), ..chunk(ChunkKind::Data) };
         manifest.chunks[1].offset = 9;
         let short = 2_500_096 - (2 << 20);
-        manifest.chunks[2] = Chunk { mask: Some(vec![0; 12]), ..chunk(ChunkKind::Zero) };
+        manifest.chunks[2] = Chunk { mask: Some(vec![0; 13]), ..chunk(ChunkKind::Zero) };
         manifest.chunks[2].mask.as_mut().unwrap()[(short >> 12) / 8] = 1 << ((short >> 12) % 8);
         let defined = (1 << 20) + (256 - 6) * 4096 + short as u64 % 4096;
         assert_eq!(manifest.sizes(), Sizes { image: 2_500_096, defined, stored: 18 });
