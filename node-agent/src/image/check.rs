@@ -102,7 +102,8 @@ impl Check<'_> {
     fn one(&self, index: usize, buffer: &mut Buffer) -> Result<(), CheckError> {
         self.scene.cancel.check()?;
         if !self.scene.is_on_card(index, buffer)? {
-            return Err(self.mismatch(index, buffer));
+            let found = self.found(index, buffer)?;
+            return Err(self.mismatch(index, found));
         }
         let bytes = u64::from(self.scene.manifest.chunk_bytes(index));
         let done = self.done.fetch_add(bytes, Ordering::SeqCst) + bytes;
@@ -110,25 +111,28 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// That the card does not hold chunk `index`, but what is in `buffer`.
-    fn mismatch(&self, index: usize, buffer: &Buffer) -> CheckError {
-        let manifest = self.scene.manifest;
-        let raw = &buffer[..manifest.chunk_bytes(index) as usize];
-        let hash = Hash::of(raw);
-        // A card that claims more than it has keeps nothing there, or what comes round to that place.
-        let found = if raw.iter().all(|byte| *byte == 0) {
-            Found::Zeros
-        } else {
-            let other = manifest.chunks.iter().position(|chunk| chunk.hash == hash);
-            other.map_or(Found::Other, Found::Chunk)
-        };
+    /// That the card does not hold chunk `index`, but what `found` says.
+    fn mismatch(&self, index: usize, found: Found) -> CheckError {
         let start = chunk::start(index);
-        CheckError::Mismatch {
-            card: self.scene.card.name().into(),
-            chunk: index,
-            bytes: start..start + raw.len() as u64,
-            found,
+        let bytes = start..start + u64::from(self.scene.manifest.chunk_bytes(index));
+        CheckError::Mismatch { card: self.scene.card.name().into(), chunk: index, bytes, found }
+    }
+
+    /// What stands in the place of chunk `index`. A card that claims more than it has keeps nothing behind
+    /// its end, or what comes round to that place.
+    fn found(&self, index: usize, buffer: &mut Buffer) -> Result<Found, CardError> {
+        let manifest = self.scene.manifest;
+        let raw = &mut buffer[..manifest.chunk_bytes(index) as usize];
+        self.scene.card.read_at(raw, chunk::start(index))?;
+        if raw.iter().all(|byte| *byte == 0) {
+            return Ok(Found::Zeros);
         }
+        let hash = Hash::of(raw);
+        // The first chunk is not on the card as it is in the image.
+        self.scene.withheld.restore(0, raw);
+        let first = manifest.chunks.first().filter(|first| index > 0 && first.hash == Hash::of(raw));
+        let other = manifest.chunks.iter().position(|chunk| chunk.hash == hash);
+        Ok(other.or(first.map(|_| 0)).map_or(Found::Other, Found::Chunk))
     }
 }
 

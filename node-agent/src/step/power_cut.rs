@@ -10,6 +10,7 @@ use crate::card::window::Window;
 use crate::card::{fat, sector};
 use crate::image::chunk::ChunkSet;
 use crate::image::sample::{CHUNK, Sample, noise};
+use crate::image::withheld::Withheld;
 use crate::image::{Scene, check, copy, plan};
 use crate::os::cmdline;
 use crate::step::cause::StepError;
@@ -28,16 +29,17 @@ const SECTOR: usize = SECTOR_BYTES as usize;
 /// An image and the card that it comes to.
 struct Case {
     image: Sample,
+    bytes: Vec<u8>,
+    withheld: Withheld,
     table: Table,
     card_bytes: usize,
 }
 
 impl Case {
-    /// Images with an MBR and with a GPT, on a card of the same size and on a larger one.
-    fn all() -> Vec<Case> {
-        let tables: [fn(&mut [u8]); 2] = [put_mbr, put_gpt];
-        let cards = [IMAGE_BYTES, IMAGE_BYTES + CHUNK + SECTOR];
-        tables.iter().flat_map(|put| cards.map(|card_bytes| Case::new(*put, card_bytes))).collect()
+    /// An image with an MBR, and one with a GPT on a card of the same size and on a larger one.
+    fn all() -> [Case; 3] {
+        let larger = IMAGE_BYTES + CHUNK + SECTOR;
+        [Case::new(put_mbr, larger), Case::new(put_gpt, IMAGE_BYTES), Case::new(put_gpt, larger)]
     }
 
     /// An image whose chunks 1 and 2 are a FAT with a command line.
@@ -64,7 +66,7 @@ impl Case {
         };
         let mut table = Table::read((IMAGE_BYTES / SECTOR) as u64, read).unwrap();
         table.fit((card_bytes / SECTOR) as u64).unwrap();
-        Case { image, table, card_bytes }
+        Case { withheld: image.withheld(card_bytes as u64), bytes: image.bytes(), image, table, card_bytes }
     }
 
     /// A card with an earlier deployment that boots, by whichever table a firmware prefers.
@@ -79,11 +81,10 @@ impl Case {
 
     /// Everything that a deployment asks of the card, in its order.
     fn deploy(&self, card: &MemoryCard) -> Result<(), StepError> {
-        let withheld = self.image.withheld(self.card_bytes as u64);
         let scene = Scene {
             card,
             manifest: &self.image.manifest,
-            withheld: &withheld,
+            withheld: &self.withheld,
             cancel: &Cancel::new(),
             advance: &|_, _| {},
         };
@@ -96,7 +97,7 @@ impl Case {
             let old = fat.read("cmdline.txt")?.unwrap_or_default();
             fat.write("cmdline.txt", cmdline::disarmed(&String::from_utf8_lossy(&old)).as_bytes())
         })?;
-        Ok(put_table(card, &self.table, &withheld)?)
+        Ok(put_table(card, &self.table, &self.withheld)?)
     }
 
     /// Whether everything but the table that a deployment does is on the card.
@@ -104,7 +105,7 @@ impl Case {
         let copy = MemoryCard::new(self.card_bytes);
         copy.put(0, card);
         let line = fat::edit(&copy, FAT_START as u64, FAT_BYTES as u64, |fat| fat.read("cmdline.txt"));
-        let image = self.image.bytes();
+        let image = &self.bytes;
         let rest = 3 * CHUNK..IMAGE_BYTES - 100 * SECTOR;
         card[100 * SECTOR..CHUNK] == image[100 * SECTOR..CHUNK]
             && card[rest.clone()] == image[rest]
