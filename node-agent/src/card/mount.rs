@@ -70,7 +70,7 @@ impl Mounted {
     /// Mounts the ext4 file system on `device` in `scratch`.
     ///
     /// # Errors
-    /// [`CardError::Mount`].
+    /// [`CardError::Busy`] when somebody else uses it, and [`CardError::Mount`].
     pub fn new(device: &Path, writing: Writing, scratch: &Scratch) -> Result<Self, CardError> {
         let directory = scratch.path().join("root");
         let made = fs::create_dir(&directory).or_else(|error| match error.kind() {
@@ -85,6 +85,7 @@ impl Mounted {
         };
         match mount(device, &directory, c"ext4", flags, data) {
             Ok(()) => Ok(Mounted { directory, is_mounted: true }),
+            Err(Errno::BUSY) => Err(CardError::Busy(device.into())),
             Err(errno) => {
                 Err(CardError::Mount { action: "mount", path: device.into(), source: errno.into() })
             }

@@ -85,7 +85,8 @@ impl Step<'_> {
         writing: Writing,
         work: impl FnOnce(&Tree) -> Result<T, StepError>,
     ) -> Result<T, StepError> {
-        let mounted = Mounted::new(&device.path, writing, &device.scratch)?;
+        let mount = || Mounted::new(&device.path, writing, &device.scratch);
+        let mounted = partition::while_busy(self.task.cancel, mount)?;
         // The tree's own descriptor would keep the mount busy.
         let result = {
             let tree = Tree::open(mounted.directory())?;

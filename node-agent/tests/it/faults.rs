@@ -4,6 +4,10 @@ use crate::card::LoopCard;
 use crate::image;
 use crate::program;
 use crate::rig::{CARD_BYTES, Rig};
+use piseduce_agent::cancel::Cancel;
+use piseduce_agent::card::device::{Device, Sharing};
+use piseduce_agent::card::mount::{Mounted, Scratch, Writing};
+use piseduce_agent::card::{CardError, partition};
 use piseduce_protocol::state::State;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,6 +54,20 @@ fn a_card_that_loses_what_was_written_is_found_by_the_check() {
     let is_named = cause.starts_with("hash_mismatch: chunk 0, bytes 0 to 1048576 of /dev/loop")
         || cause.starts_with("card_error: failed to ");
     assert!(is_named, "{cause}");
+}
+
+#[test]
+fn a_file_system_that_somebody_else_has_mounted_is_busy_and_not_broken() {
+    let rig = Rig::with(image::get(), LoopCard::new(CARD_BYTES));
+    rig.perform_all(&mut None, &[State::EnvCopy, State::CreatePartition]);
+    let card = Device::open(&rig.card.path, Sharing::Shared).unwrap();
+    let (one, other) = (Scratch::new().unwrap(), Scratch::new().unwrap());
+    let root = partition::node(&card, 2, &one).unwrap();
+    let mounted = Mounted::new(&root, Writing::No, &one).unwrap();
+    let busy = Mounted::new(&root, Writing::Yes, &other);
+    assert!(matches!(busy, Err(CardError::Busy(_))), "{busy:?}");
+    mounted.unmount(&Cancel::new()).unwrap();
+    Mounted::new(&root, Writing::Yes, &other).unwrap().unmount(&Cancel::new()).unwrap();
 }
 
 #[test]

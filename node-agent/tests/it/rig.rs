@@ -4,6 +4,7 @@ use crate::card::LoopCard;
 use crate::head::Head;
 use crate::image::{self, Image};
 use piseduce_agent::cancel::Cancel;
+use piseduce_agent::card::mount;
 use piseduce_agent::step::cause::StepError;
 use piseduce_agent::step::{self, Node, Session, Task};
 use piseduce_protocol::bundle::{Bundle, HostKey};
@@ -20,6 +21,12 @@ pub(crate) const CARD_BYTES: u64 = 256 << 20;
 
 /// 2026-11-23 15:30:00 UTC, in milliseconds since 1970.
 pub(crate) const UNIX_MS: u64 = 1_795_447_800_000;
+
+thread_local! {
+    /// Mounts of the test's own, as the agent's worker has them. In those of the whole machine any other test
+    /// that makes itself a mount namespace would keep a copy of each, and the card busy.
+    static PRIVATE_MOUNTS: () = mount::private_mounts().expect("root may have mounts of its own");
+}
 
 pub(crate) struct Rig<C = LoopCard> {
     pub(crate) card: C,
@@ -78,6 +85,7 @@ impl<C> Rig<C> {
         state: State,
         watch: &(dyn Fn(u64, u64) + Sync),
     ) -> Result<String, String> {
+        PRIVATE_MOUNTS.with(|_| {});
         let work = Work { state, ..self.work.clone() };
         let task = Task {
             node: &self.node,
