@@ -234,5 +234,9 @@ fn script() -> String {
         ("<<'END'\n[nodes]\n", "<<'END'\n[clock]\ntrust_unsynchronised = true\n[nodes]\n");
     assert!(install.contains(settings), "{install}");
     let install = install.replacen(settings, trusting, 1);
+    // The image of a test is one for the machine of the test.
+    let (add, adding) = ("environment add lab", "environment add --any-architecture lab");
+    assert!(install.contains(add), "{install}");
+    let install = install.replace(add, adding);
     format!("{install}{}{look}piseduce environment list\n", shell("Backup and restore"))
 }

@@ -49,7 +49,7 @@ impl Head {
         head.coordinator.add_user("root", "admin").unwrap();
         let settings = head.settings();
         let image = images::story().unwrap();
-        let add = ["environment", "add", "lab", &image.to_string_lossy(), "--config", &settings];
+        let add = ["environment", "add", "lab", &image.to_string_lossy(), "--any-architecture", "--config", &settings];
         head.coordinator.cli("root", &add).unwrap();
         let poe = head.directory.path().join("poe");
         fs::copy("/bin/true", &poe).unwrap();
@@ -109,7 +109,7 @@ fn said(doctor: &mut std::process::Command) -> Said {
     let document: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|wrong| panic!("{wrong}: {} {error}", String::from_utf8_lossy(&output.stdout)));
     assert_eq!(document["schema"], 1);
-    let checks = document["checks"].as_array().unwrap().clone();
+    let checks = document["doctor"]["checks"].as_array().unwrap().clone();
     Said { well: output.status.success(), checks, error }
 }
 

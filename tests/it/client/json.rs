@@ -68,7 +68,7 @@ fn json_of_a_deployment_from_image_to_destroy_keeps_its_fields() {
     let coordinator = &lab.coordinator;
     let image = piseduce_tests::images::story().unwrap();
     let (image, settings) = (image.to_string_lossy(), coordinator.settings());
-    let add = ["environment", "add", "other", &image, "--config", &settings.to_string_lossy()];
+    let add = ["environment", "add", "other", &image, "--any-architecture", "--config", &settings.to_string_lossy()];
     let environment =
         ["name", "manifest", "image_bytes", "family", "family_evidence", "architecture", "added_unix_ms"];
     check_fields(&json(coordinator, ADMIN, &add)[0]["environment"], &environment);
