@@ -34,7 +34,8 @@ impl Head {
     fn add_environment(&self) -> anyhow::Result<String> {
         let (settings, image) = (self.coordinator.settings(), images::story().unwrap());
         let (settings, image) = (settings.to_string_lossy(), image.to_string_lossy());
-        self.coordinator.cli(ADMIN, &["environment", "add", "lab", &image, "--any-architecture", "--config", &settings])
+        self.coordinator
+            .cli(ADMIN, &["environment", "add", "lab", &image, "--any-architecture", "--config", &settings])
     }
 
     fn place(&self, name: &str) -> PathBuf {

@@ -252,9 +252,9 @@ fn a_router_of_ours_that_hangs_ends_the_coordinator_with_an_error_and_the_next_s
     let directory = tempfile::tempdir().unwrap();
     let mut coordinator = Coordinator::start(directory.path(), "").unwrap();
     wait_for_log(&coordinator, "link to the broker is up");
-    // Whatever the thread of rumqttd's router waits for next takes a minute.
+    // Whatever the thread of rumqttd's router waits for next takes half a minute.
     let mut strace = mortal_command("strace");
-    strace.args(["-p", &coordinator.thread("router-0"), "-e", "inject=futex:delay_enter=60000000"]);
+    strace.args(["-p", &coordinator.thread("router-0"), "-e", "inject=futex:delay_enter=30000000"]);
     let mut strace = strace.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let status = coordinator.end(60.0);
     strace.wait().unwrap();

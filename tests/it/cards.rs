@@ -53,7 +53,7 @@ fn cut_inside_the_grow(lab: &Lab, milliseconds: u32) -> bool {
     lab.rack.cut_power(0);
     let log = std::fs::read_to_string(lab.rack.place(0).join("kernel.log")).unwrap();
     let last = log.lines().rfind(|line| line.contains(" work ")).unwrap_or_default();
-    last.contains("work begins") && last.contains("state=wait_resizing")
+    last.contains("work begins") && last.contains("wait_resizing")
 }
 
 #[test]
@@ -67,12 +67,13 @@ fn a_board_that_is_cut_off_inside_the_grow_again_and_again_is_deployed_with_a_so
         lab.deploy_again_on_blank_card(0);
         for milliseconds in [round, 3 * round] {
             let is_inside = cut_inside_the_grow(&lab, milliseconds);
+            let monitor = Monitor::connect(&lab.coordinator);
             lab.coordinator.cli(USER, &["reboot", "pi-1"]).unwrap();
             if !is_inside {
                 break;
             }
             cuts += 1;
-            lab.wait_for(0, State::NfsBootOn, 60.0);
+            monitor.wait_for(lab.run_of(0), State::NfsBootOn, 60.0);
         }
         lab.wait_for(0, State::Deployed, 90.0);
         let (bytes, keys) = look_at_root(&lab);

@@ -49,7 +49,15 @@ impl Head {
         head.coordinator.add_user("root", "admin").unwrap();
         let settings = head.settings();
         let image = images::story().unwrap();
-        let add = ["environment", "add", "lab", &image.to_string_lossy(), "--any-architecture", "--config", &settings];
+        let add = [
+            "environment",
+            "add",
+            "lab",
+            &image.to_string_lossy(),
+            "--any-architecture",
+            "--config",
+            &settings,
+        ];
         head.coordinator.cli("root", &add).unwrap();
         let poe = head.directory.path().join("poe");
         fs::copy("/bin/true", &poe).unwrap();
@@ -146,8 +154,8 @@ fn what_is_wrong_with_addresses_is_told() {
     let taken = TcpListener::bind(head.coordinator.people).unwrap();
     head.fails("people", &["held by another program", "ss -ltnp"]);
     drop(taken);
-    let nodes = format!("listen = \"{}\"", head.coordinator.nodes);
-    head.change_settings(&nodes, &format!("{nodes}\nadvertised_address = \"203.0.113.9:8070\""));
+    let nodes = format!("advertised_address = \"{}\"", head.coordinator.nodes);
+    head.change_settings(&nodes, "advertised_address = \"203.0.113.9:8070\"");
     head.fails("nodes", &["203.0.113.9", "nodes.advertised_address"]);
     // Now it runs, and nobody answers where nodes are told to go.
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

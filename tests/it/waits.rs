@@ -1,6 +1,6 @@
 //! "Waiting for …": every wait that the machine can come to has words of its own.
 
-use crate::machine::{Bench, happy_path};
+use crate::machine::{Bench, happy_path, release_path};
 use crate::walks::alphabet;
 use piseduce_coordinator::clock::{Instant, UnixMs};
 use piseduce_coordinator::domain::deployment::{Active, Condition, Form, Phase, Rest, Resting, Then};
@@ -27,10 +27,10 @@ fn words(live: &Live, link_since: Option<u64>) -> Option<String> {
     waiting(live, Moment { at, link_since: link_since.map(Instant) }, &Policy::default(), &around())
 }
 
-/// Everything that the machine comes to within two events of every place of the normal course.
+/// Everything that the machine comes to within two events of every place between the open form and the freed node.
 fn everywhere() -> Vec<Live> {
     let mut course = vec![Bench::open()];
-    for make in happy_path() {
+    for make in happy_path().into_iter().chain(release_path()) {
         let mut next = course.last().unwrap().clone();
         next.step(make);
         course.push(next);

@@ -1,7 +1,7 @@
 //! The machine under every short word of events, from every place of the normal course: whatever
 //! happens in whatever order, its invariants hold.
 
-use crate::machine::{Bench, happy_path};
+use crate::machine::{Bench, happy_path, release_path};
 use piseduce_coordinator::domain::deployment::{Condition, Purpose};
 use piseduce_coordinator::machine::event::{AgentSign, Event, FirstBootSign, Powered, Request, Sign};
 use piseduce_coordinator::machine::outstanding;
@@ -133,6 +133,10 @@ fn invariants_hold_under_every_short_word_from_every_place_of_the_normal_course(
     let mut bench = Bench::open();
     walk(&bench, WORD_LENGTH, &mut count);
     for event in happy_path() {
+        bench.step(event);
+        walk(&bench, WORD_LENGTH, &mut count);
+    }
+    for event in release_path() {
         bench.step(event);
         walk(&bench, WORD_LENGTH, &mut count);
     }

@@ -66,6 +66,8 @@ pub struct PartitionView {
 /// What was left of an environment that was removed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RemovedView {
+    /// The environment's name.
+    pub name: String,
     /// How many deployments keep its image until they end.
     pub kept_for_deployments: usize,
     /// Which environments have the same image.

@@ -39,8 +39,9 @@ pub fn environment(
         }
         EnvironmentCommand::Remove(name) => {
             let removed: RemovedView = connection.delete(&format!("environments/{}", level(&name)))?;
-            output
-                .tell("removed", &removed, |removed| format!("environment {name} removed{}", kept(removed)));
+            output.tell("removed", &removed, |removed| {
+                format!("environment {} removed{}", removed.name, kept(removed))
+            });
         }
     }
     Ok(())

@@ -44,16 +44,23 @@ pub fn waiting(live: &Live, moment: Moment, policy: &Policy, around: &Around<'_>
             "its form: `piseduce deploy {node}` sends it; without one the node is freed at {}",
             utc(around.form_until.0)
         )),
-        Condition::Active(active) => Some(match &active.phase {
-            Phase::Stopping(then) => stopping(active.state, then, policy),
-            Phase::Leaving => {
-                "the agent to leave the boot root, so that the node boots its card; after a while power does it"
-                    .into()
-            }
-            Phase::Off | Phase::On => power(live, active, moment, around),
-            Phase::Admission => admission(active, policy, around),
-            Phase::Work => work(live, active.state, moment, policy),
-        }),
+        Condition::Active(active) => {
+            let next = match &active.phase {
+                Phase::Stopping(then) => stopping(active.state, then, policy),
+                Phase::Leaving => {
+                    "the agent to leave the boot root, so that the node boots its card; after a while power does it"
+                        .into()
+                }
+                Phase::Off | Phase::On => power(live, active, moment, around),
+                Phase::Admission => admission(active, policy, around),
+                Phase::Work => work(live, active.state, moment, policy),
+            };
+            Some(match &active.purpose {
+                Purpose::Destroy(_) => format!("{next}; the node is being given back"),
+                Purpose::Test => format!("{next}; the node is being tested"),
+                Purpose::Deploy | Purpose::Reboot | Purpose::Halt(_) | Purpose::Isolate(_) => next,
+            })
+        }
         Condition::Resting(rest) => resting(&live.deployment, rest.state, node),
         Condition::Ended(_) => None,
     }
@@ -81,7 +88,7 @@ fn power(live: &Live, active: &Active, moment: Moment, around: &Around<'_>) -> S
         }
         (_, Purpose::Deploy) => ("is off", format!("as {} wants it", active.state)),
         (_, Purpose::Reboot) => ("is off", "before the node is powered on again".into()),
-        (_, Purpose::Destroy(_) | Purpose::Test) => ("is off", "before the node is freed".into()),
+        (_, Purpose::Destroy(_) | Purpose::Test) => ("is off", "as its card is wiped".into()),
         (_, Purpose::Halt(cause)) => ("is off", format!("because of {}", cause.name.as_str())),
         (_, Purpose::Isolate(cause)) => {
             ("is off", format!("because of {}, before the node is quarantined", cause.name.as_str()))

@@ -68,13 +68,23 @@ fn json_of_a_deployment_from_image_to_destroy_keeps_its_fields() {
     let coordinator = &lab.coordinator;
     let image = piseduce_tests::images::story().unwrap();
     let (image, settings) = (image.to_string_lossy(), coordinator.settings());
-    let add = ["environment", "add", "other", &image, "--any-architecture", "--config", &settings.to_string_lossy()];
+    let add = [
+        "environment",
+        "add",
+        "other",
+        &image,
+        "--any-architecture",
+        "--config",
+        &settings.to_string_lossy(),
+    ];
     let environment =
         ["name", "manifest", "image_bytes", "family", "family_evidence", "architecture", "added_unix_ms"];
     check_fields(&json(coordinator, ADMIN, &add)[0]["environment"], &environment);
     check_fields(&json(coordinator, USER, &["environment", "list"])[0]["environments"][0], &environment);
     check_fields(&json(coordinator, USER, &["environment", "show", "other"])[0]["environment"], &environment);
-    assert_eq!(json(coordinator, ADMIN, &["environment", "remove", "other"])[0]["removed"], "other");
+    let removed = &json(coordinator, ADMIN, &["environment", "remove", "other"])[0]["removed"];
+    check_fields(removed, &["name", "kept_for_deployments", "kept_for_environments"]);
+    assert_eq!(removed["name"], "other");
 
     coordinator.cli(USER, &["reserve", "pi-1", "--for", "1h"]).unwrap();
     let key = lab.file("key.pub", SSH_KEY);

@@ -163,3 +163,12 @@ pub(crate) fn happy_path() -> Vec<fn(&Deployment) -> Event> {
     path.push(|now| Event::Seen(Sign::FirstBoot(now.run, FirstBootSign::ScriptEnded(0))));
     path
 }
+
+/// From `deployed` to the freed node.
+pub(crate) fn release_path() -> Vec<fn(&Deployment) -> Event> {
+    let mut path: Vec<fn(&Deployment) -> Event> = vec![|_| Event::Asked(Request::Destroy)];
+    path.extend(BOOT);
+    path.push(done);
+    path.push(|now| Event::Seen(Sign::Power(now.seq, Powered::Off)));
+    path
+}

@@ -46,9 +46,10 @@ async fn remove(
 ) -> Result<Json<RemovedView>, ApiError> {
     asker.check(Action::Administer)?;
     let actor = Actor::User(asker.0.name);
-    let users = shared.store.remove_environment(name, clock::unix_ms(), actor).await?;
+    let users = shared.store.remove_environment(name.clone(), clock::unix_ms(), actor).await?;
     tokio::spawn(sweep_soon(shared.library.clone(), shared.store.clone()));
     Ok(Json(RemovedView {
+        name,
         kept_for_deployments: users.deployments,
         kept_for_environments: users.environments,
     }))
