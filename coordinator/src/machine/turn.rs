@@ -6,10 +6,9 @@ use super::live::{Live, Moment};
 use super::policy::Policy;
 use super::table::{self, Resumes};
 use crate::domain::deployment::{
-    Active, Condition, Deployment, Evidence, Form, Owed, Phase, Purpose, Rest, Resting, Then,
+    Active, Condition, Deployment, Evidence, Form, Phase, Purpose, Rest, Resting, Then,
 };
 use piseduce_protocol::cause::{Cause, CauseKind};
-use piseduce_protocol::command::Wipe;
 use piseduce_protocol::state::State;
 use std::time::Duration;
 
@@ -71,7 +70,7 @@ impl<'a> Turn<'a> {
         seq == self.live.deployment.seq
     }
 
-    fn go(&mut self, purpose: Purpose, state: State, phase: Phase) {
+    pub(super) fn go(&mut self, purpose: Purpose, state: State, phase: Phase) {
         let now = self.moment.at;
         let deployment = &mut self.live.deployment;
         deployment.seq = deployment.seq.next();
@@ -93,7 +92,7 @@ impl<'a> Turn<'a> {
     }
 
     /// What the deployment is to come to; `deployed` when nothing else is under way.
-    fn purpose(&self) -> Purpose {
+    pub(super) fn purpose(&self) -> Purpose {
         self.live.deployment.active().map_or(Purpose::Deploy, |active| active.purpose.clone())
     }
 
@@ -104,7 +103,7 @@ impl<'a> Turn<'a> {
 
     /// Enters a state of the process that `purpose` is pursued by. A state that a run of `deploy` did not reach
     /// before is a step forward.
-    fn enter_for(&mut self, purpose: Purpose, state: State) {
+    pub(super) fn enter_for(&mut self, purpose: Purpose, state: State) {
         let row = table::row(state).expect("only states of the table are entered");
         let deployment = &mut self.live.deployment;
         let is_further = table::position(state) > table::position(deployment.registered);
@@ -142,7 +141,7 @@ impl<'a> Turn<'a> {
         self.enter_registered();
     }
 
-    fn enter_registered(&mut self) {
+    pub(super) fn enter_registered(&mut self) {
         let registered = self.live.deployment.registered;
         if table::position(registered) < table::position(State::EnvCopy) {
             return self.enter(State::EnvCopy);
@@ -150,14 +149,6 @@ impl<'a> Turn<'a> {
         self.live.deployment.attempt += 1;
         self.live.deployment.resumed = true;
         self.enter(registered);
-    }
-
-    /// The agent carried the wipe out.
-    pub(super) fn wiped(&mut self) {
-        let deployment = &mut self.live.deployment;
-        deployment.owes = deployment.owes.filter(|owed| !owed.due);
-        self.progress();
-        if self.purpose().is_release() { self.enter_next(State::Wipe) } else { self.enter_registered() }
     }
 
     /// Starts a run from the beginning.
@@ -188,7 +179,7 @@ impl<'a> Turn<'a> {
     }
 
     /// A boot of the boot root under a boot number of its own.
-    fn begin_boot(&mut self, purpose: Purpose) {
+    pub(super) fn begin_boot(&mut self, purpose: Purpose) {
         let deployment = &mut self.live.deployment;
         deployment.boot = deployment.boot.next();
         deployment.kernel = None;
@@ -266,49 +257,6 @@ impl<'a> Turn<'a> {
     /// Ends the agent's writing first, then does `then`.
     pub(super) fn stop_agent(&mut self, then: Then) {
         self.phase(Phase::Stopping(then));
-    }
-
-    /// Brings the node back into the boot root and ends, from whatever it is doing.
-    pub(super) fn destroy(&mut self, cause: Cause) {
-        self.begin_release();
-        let purpose = Purpose::Destroy(cause);
-        match self.live.deployment.active() {
-            // The node is on its way into the boot root already.
-            Some(Active {
-                purpose: Purpose::Deploy,
-                state: state @ (State::NfsBootConf | State::NfsBootOff | State::NfsBootOn),
-                phase,
-            }) => {
-                let (state, phase) = (*state, phase.clone());
-                self.go(purpose, state, phase);
-            }
-            _ => self.begin_boot(purpose),
-        }
-    }
-
-    /// The same with the agent that has just stopped writing and is in the boot root already.
-    pub(super) fn destroy_here(&mut self, cause: Cause) {
-        self.begin_release();
-        self.enter_for(Purpose::Destroy(cause), State::Wipe);
-    }
-
-    /// Brings the node into the boot root to see whether it can be used.
-    pub(super) fn test(&mut self) {
-        self.begin_release();
-        self.begin_boot(Purpose::Test);
-    }
-
-    /// A release has a budget of its own, and owes what the site's policy says.
-    fn begin_release(&mut self) {
-        self.progress();
-        let policy = self.policy;
-        let deployment = &mut self.live.deployment;
-        deployment.restarts = 0;
-        let before = deployment.owes;
-        deployment.owes = Some(Owed {
-            wipe: before.map_or(policy.wipe, |owed| owed.wipe.max(policy.wipe)),
-            due: before.is_some_and(|owed| owed.due) || !policy.wipe_later || policy.wipe == Wipe::Headers,
-        });
     }
 
     /// Going on would be wrong: switches off, then fails, or is quarantined if it was being released.

@@ -6,6 +6,7 @@
 
 mod calendar;
 mod perform;
+mod show;
 mod waits;
 
 pub mod board;
@@ -25,7 +26,6 @@ use crate::domain::reservation::ReservationId;
 use crate::machine::event::Event;
 use crate::machine::{Effect, Live, Moment, Policy, Refusal, admission, advance};
 use crate::store::{Actor, AgentWords, Change, JournalId, Saved, Store, StoreError, StoredDeployment};
-use board::DeploymentView;
 use calendar::Calendar;
 use inbox::{Message, Reply};
 use piseduce_protocol::id::{DeploymentId, Serial};
@@ -354,52 +354,6 @@ impl Runner {
             self.show(change.node);
         }
         self.show_live_boots();
-    }
-
-    fn view(&self, node: NodeId) -> Option<NodeView> {
-        let known = self.nodes.get(&node)?;
-        let held = known.deployment.and_then(|id| self.lives.get(&id));
-        Some(NodeView {
-            node: known.node.clone(),
-            journal: known.journal,
-            powered: known.powered,
-            deployment: held.map(|held| DeploymentView {
-                live: held.live.clone(),
-                owner: held.owner.clone(),
-                reservation: held.reservation,
-                form_until: held.form_until,
-                until: held.until,
-                since: held.since,
-                progress: held.progress,
-                waiting: self.waiting(held, &known.node),
-            }),
-        })
-    }
-
-    /// Shows a node to those who look, and to the world.
-    fn show(&mut self, node: NodeId) {
-        let Some(view) = self.view(node) else { return };
-        if let Some(deployment) = &view.deployment
-            && let Some(held) = self.lives.get_mut(&deployment.live.deployment.id)
-        {
-            held.waiting.clone_from(&deployment.waiting);
-        }
-        self.outside.publish(view.status());
-        self.board.put(view);
-    }
-
-    fn show_all(&mut self) {
-        let nodes: Vec<NodeId> = self.nodes.keys().copied().collect();
-        nodes.into_iter().for_each(|node| self.show(node));
-        self.show_live_boots();
-    }
-
-    fn show_live_boots(&self) {
-        let live = self.lives.values().filter_map(|held| {
-            let serial = self.nodes.get(&held.node)?.node.attributes.serial;
-            Some((serial, held.live.deployment.live_boot()?))
-        });
-        self.board.set_live_boots(live.collect());
     }
 
     fn deployment(&self, id: DeploymentId) -> Option<&Deployment> {
