@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::data_directory::{ADDRESSES, Addresses, DataDirectory};
 use crate::http::{self, Inner, Shared};
+use crate::power::Lines;
 use crate::runner::{Board, Outside, Runner, housekeeping, jobs};
 use crate::{service_manager, signal};
 use anyhow::Context as _;
@@ -47,7 +48,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let broker = Broker::open(&config, door, epoch).await?;
     let (heard, mut hearing) = mpsc::channel(HEARD_WAITING);
     let link = Link::start(broker.link.clone(), credentials.clone(), board.live_boots(), heard);
-    let outside = Outside::new(link.clone(), credentials.clone(), head.clone());
+    let lines = Lines::default();
+    let outside = Outside::new(link.clone(), credentials.clone(), head.clone(), lines.clone());
     let (runner, handle) = Runner::load(
         store.clone(),
         config.policy.clone(),
@@ -88,6 +90,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         board,
         credentials,
         library,
+        lines,
         broker: broker.advertised.to_string(),
         agents: broker.agents.clone(),
         head,

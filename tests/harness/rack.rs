@@ -121,9 +121,8 @@ impl Rack {
         let program = program("piseduce-bench-node");
         let socket = self.directory.join("switch.sock");
         let argv = [&*program.to_string_lossy(), "power", &*socket.to_string_lossy(), "{action}", "{port}"];
-        let mut text = format!(
-            "[[switch]]\nname = \"bench\"\ndriver = \"command\"\nargv = {argv:?}\noff_time_ms = 100\n"
-        );
+        let mut text =
+            format!("[[switch]]\nname = \"bench\"\ndriver.command.argv = {argv:?}\noff_time_ms = 100\n");
         for node in &self.nodes {
             text += &format!(
                 "\n[[node]]\nname = \"{}\"\nserial = \"{}\"\nmac = \"{}\"\nmodel = \"{MODEL}\"\nswitch = \"bench\"\nport = \"{}\"\n",

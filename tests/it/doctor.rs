@@ -63,7 +63,7 @@ impl Head {
         fs::copy("/bin/true", &poe).unwrap();
         let rack = head.directory.path().join("rack.toml");
         let entry = format!(
-            "[[switch]]\nname = \"sw\"\ndriver = \"command\"\nargv = [{poe:?}, \"{{action}}\", \"{{port}}\"]\n"
+            "[[switch]]\nname = \"sw\"\ndriver.command.argv = [{poe:?}, \"{{action}}\", \"{{port}}\"]\n"
         );
         fs::write(&rack, entry).unwrap();
         head.coordinator.cli("root", &["node", "import", &rack.to_string_lossy()]).unwrap();

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 /// The coordinator's rooms, ground floor first.
 const COORDINATOR: [&[&str]; 9] = [
     &["clock", "clock_trust", "print", "signal"],
-    &["api", "domain", "service_manager"],
-    &["machine", "permission", "credentials"],
+    &["domain", "service_manager"],
+    &["api", "machine", "permission", "credentials"],
     &["bus", "image", "netboot", "power", "store"],
     &["runner"],
     &["http"],

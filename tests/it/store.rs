@@ -3,9 +3,10 @@
 use crate::machine::{Bench, happy_path};
 use piseduce_coordinator::clock::UnixMs;
 use piseduce_coordinator::domain::deployment::{Condition, Deployment};
+use piseduce_coordinator::domain::driver::{CommandSettings, Driver};
 use piseduce_coordinator::domain::environment::Environment;
 use piseduce_coordinator::domain::node::NodeAttributes;
-use piseduce_coordinator::domain::switch::{Driver, SwitchAttributes};
+use piseduce_coordinator::domain::switch::SwitchAttributes;
 use piseduce_coordinator::domain::user::{Role, Token, User};
 use piseduce_coordinator::image::{Library, Limits};
 use piseduce_coordinator::machine::event::{Event, Powered, Request, Sign};
@@ -42,8 +43,12 @@ impl Shelf {
     async fn import(&self, nodes: Vec<NodeAttributes>) -> Result<(), StoreError> {
         let switch = SwitchAttributes {
             name: "sw".into(),
-            driver: Driver::Command { argv: vec!["poe".into(), "{action}".into(), "{port}".into()] },
+            driver: Driver::Command(CommandSettings {
+                argv: vec!["poe".into(), "{action}".into(), "{port}".into()],
+            }),
             off_time: Duration::from_secs(5),
+            protected: vec![],
+            budget_watts: None,
         };
         self.store.import(vec![switch], nodes, NOW, Actor::Machine).await.map(drop)
     }

@@ -1,5 +1,6 @@
 //! Nodes and switches: as they are, and as they are registered.
 
+use crate::domain::driver::Driver;
 use piseduce_protocol::command::Wipe;
 use piseduce_protocol::id::Serial;
 use piseduce_protocol::status::DeploymentStatus;
@@ -58,22 +59,17 @@ pub struct Inventory {
 pub struct SwitchEntry {
     /// Its name.
     pub name: String,
-    /// How to speak to it: `command`.
-    pub driver: DriverName,
-    /// The program that switches its ports, with `{action}`, `{port}` and `{node}` in its words.
-    #[serde(default)]
-    pub argv: Vec<String>,
+    /// How to speak to it.
+    pub driver: Driver,
     /// How long a port stays off between off and on, in milliseconds.
     #[serde(default)]
     pub off_time_ms: Option<u64>,
-}
-
-/// The drivers by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DriverName {
-    /// A program on the head node.
-    Command,
+    /// Outlets that nobody switches: the head node's, uplinks.
+    #[serde(default)]
+    pub protected_ports: Vec<String>,
+    /// What all its outlets together may deliver, in watts.
+    #[serde(default)]
+    pub budget_watts: Option<u32>,
 }
 
 /// A node in an inventory.

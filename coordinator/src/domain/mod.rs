@@ -2,6 +2,7 @@
 //! checked constructors; nothing here decides, stores or sends.
 
 pub mod deployment;
+pub mod driver;
 pub mod environment;
 pub mod node;
 pub mod reservation;

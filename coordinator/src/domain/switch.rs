@@ -1,5 +1,6 @@
-//! Switches: what powers nodes, and how to speak to it.
+//! Switches: what powers nodes, and how it may be used.
 
+use super::driver::{Driver, DriverError};
 use crate::domain::node::SwitchId;
 use std::time::Duration;
 
@@ -21,16 +22,10 @@ pub struct SwitchAttributes {
     pub driver: Driver,
     /// How long a port stays off between off and on, so that a board loses its charge.
     pub off_time: Duration,
-}
-
-/// How to speak to a switch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Driver {
-    /// A program on the head node: `{action}` (`on`, `off`, `status`), `{port}` and `{node}` are filled in.
-    Command {
-        /// Program and arguments, without a shell.
-        argv: Vec<String>,
-    },
+    /// Outlets that nobody switches: the head node's, uplinks.
+    pub protected: Vec<String>,
+    /// What all its outlets together may deliver, in watts; none: no limit is known.
+    pub budget_watts: Option<u32>,
 }
 
 /// Five seconds, as labgrid and pdudaemon wait between off and on.
@@ -42,12 +37,17 @@ pub enum SwitchError {
     /// A name is needed.
     #[error("a switch has an empty name")]
     Name,
-    /// The program must be named.
-    #[error("switch {0} has an empty `argv`: name the program to run")]
-    Argv(String),
-    /// The program must be told what to do.
-    #[error("switch {0}: no word of its `argv` contains {1}")]
-    Placeholder(String, &'static str),
+    /// It cannot be spoken to like this.
+    #[error("switch {name}: {error}")]
+    Driver {
+        /// Its name.
+        name: String,
+        /// What is wrong with its driver.
+        error: DriverError,
+    },
+    /// Nothing could be powered.
+    #[error("switch {0}: `budget_watts` is 0; leave it out when no limit is known")]
+    Budget(String),
 }
 
 impl SwitchAttributes {
@@ -59,15 +59,17 @@ impl SwitchAttributes {
         if self.name.trim().is_empty() {
             return Err(SwitchError::Name);
         }
-        let Driver::Command { argv } = &self.driver;
-        if argv.first().is_none_or(String::is_empty) {
-            return Err(SwitchError::Argv(self.name));
+        if self.budget_watts == Some(0) {
+            return Err(SwitchError::Budget(self.name));
         }
-        for placeholder in ["{action}", "{port}"] {
-            if !argv.iter().any(|word| word.contains(placeholder)) {
-                return Err(SwitchError::Placeholder(self.name, placeholder));
-            }
+        match self.driver.check() {
+            Ok(()) => Ok(self),
+            Err(error) => Err(SwitchError::Driver { name: self.name, error }),
         }
-        Ok(self)
+    }
+
+    /// Whether nobody may switch this outlet.
+    pub fn protects(&self, port: &str) -> bool {
+        self.protected.iter().any(|protected| protected == port)
     }
 }

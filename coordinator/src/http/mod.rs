@@ -13,6 +13,7 @@ pub use view::environment as environment_view;
 
 use crate::credentials::Credentials;
 use crate::image::Library;
+use crate::power::Lines;
 use crate::runner::{Board, Handle};
 use crate::store::Store;
 use axum::Router;
@@ -47,6 +48,8 @@ pub struct Inner {
     pub credentials: Credentials,
     /// The images.
     pub library: Arc<Library>,
+    /// The lines to the switches.
+    pub lines: Lines,
     /// The broker's address as nodes reach it.
     pub broker: String,
     /// The account that agents share there; none at the coordinator's own broker.

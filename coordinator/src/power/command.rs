@@ -6,6 +6,7 @@
 //! standard error. `status` prints `on` or `off` as its first word, and may add `delivering` or `idle`.
 
 use super::{Answer, Port, Power, PowerError, PowerSwitch, Reading};
+use crate::domain::driver::CommandSettings;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -16,14 +17,14 @@ const COMMAND_MAX: Duration = Duration::from_secs(20);
 const TRY_AGAIN: i32 = 75;
 
 /// A switch behind a program.
-pub struct CommandSwitch {
+pub(super) struct CommandSwitch {
     argv: Vec<String>,
 }
 
 impl CommandSwitch {
-    /// A switch behind the program `argv[0]`, with placeholders in its words.
-    pub fn new(argv: Vec<String>) -> Self {
-        CommandSwitch { argv }
+    /// A switch behind the program of these settings.
+    pub(super) fn new(settings: &CommandSettings) -> Self {
+        CommandSwitch { argv: settings.argv.clone() }
     }
 
     #[expect(clippy::disallowed_methods, reason = "this driver's work is to start the operator's program")]
@@ -110,7 +111,7 @@ mod tests {
 
     fn shell(script: &str) -> CommandSwitch {
         let words = ["sh", "-c", script, "sh", "{action}", "{port}", "{node}"];
-        CommandSwitch::new(words.map(String::from).into())
+        CommandSwitch::new(&CommandSettings { argv: words.map(String::from).into() })
     }
 
     #[tokio::test]
@@ -138,7 +139,8 @@ mod tests {
         assert_eq!(refused, PowerError::Refused("sh ended with exit code 3: no such port".into()));
         let silent = shell("exit 75").set(&port(), Power::On).await;
         assert!(matches!(silent, Err(PowerError::Unreachable(_))));
-        let missing = CommandSwitch::new(vec!["/nowhere/poe".into()]).set(&port(), Power::On).await;
+        let missing = CommandSettings { argv: vec!["/nowhere/poe".into()] };
+        let missing = CommandSwitch::new(&missing).set(&port(), Power::On).await;
         assert!(matches!(missing, Err(PowerError::Unreachable(text)) if text.contains("/nowhere/poe")));
     }
 }

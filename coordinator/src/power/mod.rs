@@ -1,13 +1,18 @@
 //! Power: a small trait for what switches ports, and one queue a switch that believes only what it read
 //! back. Drivers do one request and know no order, no pause and no second try; those are in [`queue`].
+//! A new driver is a file here, its settings in [`crate::domain::driver`], and one arm of [`open`].
 
 mod command;
+mod line;
 mod queue;
 
-pub use command::CommandSwitch;
+pub use line::{Line, Lines};
 pub use queue::{Job, Limits, PowerQueue};
 
+use crate::domain::driver::Driver;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// What a driver's request returns.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, PowerError>> + Send + 'a>>;
@@ -50,11 +55,90 @@ pub enum PowerError {
     Refused(String),
 }
 
+/// Everything that a switch shows of one of its ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortView {
+    /// The outlet in the switch's own words.
+    pub port: String,
+    /// Whether it is switched on; none: the switch cannot tell.
+    pub on: Option<bool>,
+    /// Whether it delivers power, where the switch can tell.
+    pub delivering: Option<bool>,
+    /// What the switch says of the device on it, in words.
+    pub detection: Option<String>,
+    /// Its power class, 0 to 8.
+    pub class: Option<u8>,
+    /// What it delivers now, in milliwatts.
+    pub milliwatts: Option<u64>,
+}
+
+/// What one power supply of a switch has for its ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Supply {
+    /// What it can deliver, in watts.
+    pub nominal_watts: u32,
+    /// What it delivers now, in milliwatts.
+    pub used_milliwatts: u64,
+}
+
+/// A network address that a switch has seen, and at which of its ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Station {
+    /// The address, lower case with colons.
+    pub mac: String,
+    /// The outlet where it was seen.
+    pub port: String,
+}
+
 /// Something that switches ports. Each driver says on which hardware it was tried.
+///
+/// What not every switch can do has a default that says so.
 pub trait PowerSwitch: Send + Sync {
     /// Asks for `power` at `port`; believed only after a `read`.
     fn set<'a>(&'a self, port: &'a Port, power: Power) -> Answer<'a, ()>;
 
     /// Reads what `port` shows.
     fn read<'a>(&'a self, port: &'a Port) -> Answer<'a, Reading>;
+
+    /// Whether `read` shows what the switch does; if not, a `set` is believed once it was sent.
+    fn reads_back(&self) -> bool {
+        true
+    }
+
+    /// How long it may take until a `set` shows, where that is not for the queue to say: people switch.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
+
+    /// A person says that what was asked for at `port` is done.
+    fn confirm(&self, port: &str) -> Result<(), PowerError> {
+        Err(PowerError::Refused(format!("port {port} is switched by a program, not by a person")))
+    }
+
+    /// Lists all ports; none: it knows only those that it is asked about.
+    fn ports(&self) -> Answer<'_, Option<Vec<PortView>>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    /// Its power supplies; empty: it tells of none.
+    fn supplies(&self) -> Answer<'_, Vec<Supply>> {
+        Box::pin(async { Ok(vec![]) })
+    }
+
+    /// The addresses that it has seen lately; none: it keeps no such table.
+    fn stations(&self) -> Answer<'_, Option<Vec<Station>>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    /// For how long it has been running; none: it cannot tell.
+    fn uptime(&self) -> Answer<'_, Option<Duration>> {
+        Box::pin(async { Ok(None) })
+    }
+}
+
+/// The driver with these settings. Whatever is wrong with them is told by each request, until it is mended.
+pub fn open(driver: &Driver) -> Arc<dyn PowerSwitch> {
+    match driver {
+        Driver::Command(settings) => Arc::new(command::CommandSwitch::new(settings)),
+    }
 }

@@ -1,14 +1,12 @@
 //! One queue a switch: never more than one request in flight, a `set` believed only after a `read`, every
 //! wait bounded. A newer job for a port replaces an older one.
 
-use super::{Port, Power, PowerError, PowerSwitch};
+use super::{Answer, Line, Port, Power, PowerError, PowerSwitch};
 use crate::clock;
 use crate::machine::event::Powered;
 use piseduce_protocol::cause::{Cause, CauseKind};
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 
 /// How long the queue waits for what.
@@ -50,30 +48,35 @@ pub struct Job {
 
 /// The queue of one switch.
 pub struct PowerQueue {
-    switch: Arc<dyn PowerSwitch>,
-    /// Held for the time of one request.
-    turn: Arc<Mutex<()>>,
+    line: Line,
     off_time: Duration,
+    protected: Vec<String>,
     limits: Limits,
-    jobs: HashMap<Port, AbortHandle>,
+    jobs: HashMap<String, AbortHandle>,
 }
 
 impl PowerQueue {
-    /// A queue for `switch`; after a port is off it stays so for `off_time` before the job is done.
-    pub fn new(switch: Arc<dyn PowerSwitch>, off_time: Duration, limits: Limits) -> Self {
-        PowerQueue { switch, turn: Arc::default(), off_time, limits, jobs: HashMap::new() }
+    /// A queue for the switch at the end of `line`; after a port is off it stays so for `off_time` before the job is
+    /// done. Jobs for `protected` ports fail.
+    pub fn new(line: Line, off_time: Duration, protected: Vec<String>, limits: Limits) -> Self {
+        PowerQueue { line, off_time, protected, limits, jobs: HashMap::new() }
+    }
+
+    /// The line that the queue uses.
+    pub fn line(&self) -> &Line {
+        &self.line
     }
 
     /// Starts `job` in place of any other for its port; `done` hears how it ended, unless it is replaced.
     pub fn start(&mut self, job: Job, done: impl FnOnce(Powered) + Send + 'static) {
-        let port = job.port.clone();
-        let worker = Worker {
-            switch: self.switch.clone(),
-            turn: self.turn.clone(),
-            off_time: self.off_time,
-            limits: self.limits.clone(),
-            job,
-        };
+        let port = job.port.port.clone();
+        if self.protected.contains(&port) {
+            let cause =
+                Cause::new(CauseKind::SwitchRefused, format!("port {port} is protected: nobody switches it"));
+            return done(Powered::Failed(cause));
+        }
+        let worker =
+            Worker { line: self.line.clone(), off_time: self.off_time, limits: self.limits.clone(), job };
         let task = tokio::spawn(async move { done(worker.run().await) });
         if let Some(replaced) = self.jobs.insert(port, task.abort_handle()) {
             replaced.abort();
@@ -88,8 +91,7 @@ impl Drop for PowerQueue {
 }
 
 struct Worker {
-    switch: Arc<dyn PowerSwitch>,
-    turn: Arc<Mutex<()>>,
+    line: Line,
     off_time: Duration,
     limits: Limits,
     job: Job,
@@ -113,10 +115,14 @@ impl Worker {
             Power::Off => (self.limits.off_proven, CauseKind::PortNotOff),
             Power::On => (self.limits.on_proven, CauseKind::PortNotDelivering),
         };
-        self.answered(|| self.switch.set(port, *power)).await?;
+        self.answered(|switch| switch.set(port, *power)).await?;
+        if !self.line.driver().reads_back() {
+            return Ok(());
+        }
+        let proven = self.line.driver().patience().unwrap_or(proven);
         let until = clock::now() + proven;
         loop {
-            let shown = self.answered(|| self.switch.read(port)).await?;
+            let shown = self.answered(|switch| switch.read(port)).await?;
             let is_so = match power {
                 Power::Off => !shown.on && shown.delivering != Some(true),
                 Power::On => shown.on && shown.delivering != Some(false),
@@ -134,15 +140,14 @@ impl Worker {
     }
 
     /// One request, tried again while the switch does not answer.
-    async fn answered<'a, T>(&'a self, request: impl Fn() -> super::Answer<'a, T>) -> Result<T, Cause> {
+    async fn answered<'a, T>(
+        &'a self,
+        request: impl Fn(&'a dyn PowerSwitch) -> Answer<'a, T>,
+    ) -> Result<T, Cause> {
         let until = clock::now() + self.limits.unreachable;
         let mut pause = self.limits.read_every;
         loop {
-            let result = {
-                let _turn = self.turn.lock().await;
-                request().await
-            };
-            match result {
+            match self.line.ask(&request).await {
                 Ok(answer) => return Ok(answer),
                 Err(PowerError::Refused(why)) => return Err(Cause::new(CauseKind::SwitchRefused, why)),
                 Err(PowerError::Unreachable(why)) if clock::now() >= until => {
@@ -160,8 +165,9 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Answer, Reading};
+    use super::super::Reading;
     use super::*;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::sync::mpsc;
 
@@ -228,9 +234,13 @@ mod tests {
         Port { port: number.to_string(), node: format!("pi-{number}") }
     }
 
+    fn queue_of(fake: Arc<Fake>) -> PowerQueue {
+        PowerQueue::new(Line::new(fake), Duration::ZERO, vec!["48".into()], limits())
+    }
+
     async fn end_of(fake: Fake, power: Power) -> Powered {
         let (send, mut ended) = mpsc::unbounded_channel();
-        let mut queue = PowerQueue::new(Arc::new(fake), Duration::ZERO, limits());
+        let mut queue = queue_of(Arc::new(fake));
         queue.start(Job { port: port(1), power }, move |powered| send.send(powered).unwrap());
         ended.recv().await.unwrap()
     }
@@ -262,10 +272,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_protected_port_is_never_asked_for() {
+        let fake = Arc::new(Fake::default());
+        let (send, mut ended) = mpsc::unbounded_channel();
+        queue_of(fake.clone())
+            .start(Job { port: port(48), power: Power::Off }, move |powered| send.send(powered).unwrap());
+        let refused = ended.recv().await.unwrap();
+        assert!(cause(&refused).unwrap().seen.contains("port 48 is protected"), "{refused:?}");
+        assert_eq!(fake.sets.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test]
     async fn many_ports_at_once_are_all_switched_with_one_request_in_flight() {
         let fake = Arc::new(Fake::default());
         let (send, mut ended) = mpsc::unbounded_channel();
-        let mut queue = PowerQueue::new(fake.clone(), Duration::ZERO, limits());
+        let mut queue = queue_of(fake.clone());
         for number in 0..48 {
             let send = send.clone();
             queue.start(Job { port: port(number), power: Power::Off }, move |end| send.send(end).unwrap());
@@ -280,7 +301,7 @@ mod tests {
     async fn a_newer_job_replaces_an_older_one_of_its_port() {
         let (send, mut ended) = mpsc::unbounded_channel();
         let fake = Arc::new(Fake { lagging: 20.into(), ..Fake::default() });
-        let mut queue = PowerQueue::new(fake, Duration::ZERO, limits());
+        let mut queue = queue_of(fake);
         for power in [Power::Off, Power::On] {
             let send = send.clone();
             queue.start(Job { port: port(1), power }, move |end| send.send(end).unwrap());

@@ -7,11 +7,11 @@ use crate::clock::{self, UnixMs};
 use crate::credentials::Credentials;
 use crate::domain::deployment::Deployment;
 use crate::domain::node::{Node, SwitchId};
-use crate::domain::switch::{Driver, Switch};
+use crate::domain::switch::Switch;
 use crate::machine::Effect;
 use crate::machine::effect::Ask;
 use crate::machine::event::Powered;
-use crate::power::{CommandSwitch, Job, Limits, Port, Power, PowerQueue};
+use crate::power::{self, Job, Limits, Line, Lines, Port, Power, PowerQueue};
 use crate::store::JournalId;
 use piseduce_protocol::bundle::Bundle;
 use piseduce_protocol::cause::{Cause, CauseKind};
@@ -20,7 +20,6 @@ use piseduce_protocol::id::{DeploymentId, Seq};
 use piseduce_protocol::state::State;
 use piseduce_protocol::status::{NodeStatus, SCHEMA, StateEvent};
 use std::collections::HashMap;
-use std::sync::Arc;
 
 /// The adapters that carry effects out.
 pub struct Outside {
@@ -29,12 +28,13 @@ pub struct Outside {
     /// The address of the nodes' listener as nodes reach it.
     head: String,
     queues: HashMap<SwitchId, (Switch, PowerQueue)>,
+    lines: Lines,
 }
 
 impl Outside {
-    /// Adapters for the broker behind `link` and no switch yet.
-    pub fn new(link: Link, credentials: Credentials, head: String) -> Self {
-        Outside { link, credentials, head, queues: HashMap::new() }
+    /// Adapters for the broker behind `link` and no switch yet; `lines` get to know the switches.
+    pub fn new(link: Link, credentials: Credentials, head: String, lines: Lines) -> Self {
+        Outside { link, credentials, head, queues: HashMap::new(), lines }
     }
 
     /// Takes up these switches; the queue of one that did not change goes on.
@@ -44,13 +44,19 @@ impl Outside {
             let queue = match before.remove(&switch.id) {
                 Some((same, queue)) if same == switch => queue,
                 _ => {
-                    let Driver::Command { argv } = switch.attributes.driver.clone();
-                    let driver = Arc::new(CommandSwitch::new(argv));
-                    PowerQueue::new(driver, switch.attributes.off_time, Limits::default())
+                    let Switch { attributes, .. } = &switch;
+                    let line = Line::new(power::open(&attributes.driver));
+                    PowerQueue::new(
+                        line,
+                        attributes.off_time,
+                        attributes.protected.clone(),
+                        Limits::default(),
+                    )
                 }
             };
             self.queues.insert(switch.id, (switch, queue));
         }
+        self.lines.set(self.queues.values().map(|(switch, queue)| (switch.clone(), queue.line().clone())));
     }
 
     pub(super) fn publish(&self, status: NodeStatus) {

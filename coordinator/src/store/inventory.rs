@@ -7,19 +7,11 @@ use crate::clock::UnixMs;
 use crate::domain::deployment::Form;
 use crate::domain::environment::Environment;
 use crate::domain::node::{Node, NodeAttributes, NodeId, Owes, SwitchId};
-use crate::domain::switch::{Driver, Switch, SwitchAttributes};
+use crate::domain::switch::{Switch, SwitchAttributes};
 use piseduce_protocol::id::{BootNumber, Serial};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A driver in its column.
-#[derive(Serialize, Deserialize)]
-#[serde(tag = "driver", rename_all = "snake_case")]
-enum DriverColumn {
-    Command { argv: Vec<String> },
-}
 
 /// What an import did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,28 +87,33 @@ pub(super) fn node_by_id(connection: &Connection, id: NodeId) -> Result<Node, St
 }
 
 fn switch(row: &Row<'_>) -> Result<Switch, StoreError> {
-    let text: String = row.get("driver")?;
-    let column = serde_json::from_str(&text).map_err(|_| StoreError::Row { what: "driver", found: text })?;
-    let DriverColumn::Command { argv } = column;
+    let protected: String = row.get("protected")?;
     Ok(Switch {
         id: SwitchId(row.get("id")?),
         attributes: SwitchAttributes {
             name: row.get("name")?,
-            driver: Driver::Command { argv },
+            driver: rows::json("driver", row.get("driver")?)?,
             off_time: Duration::from_millis(row.get("off_time_ms")?),
+            protected: rows::json("list of ports", protected)?,
+            budget_watts: row.get("budget_watts")?,
         },
     })
 }
 
 fn put_switch(connection: &Connection, switch: &SwitchAttributes) -> Result<(), StoreError> {
-    let Driver::Command { argv } = &switch.driver;
-    let driver =
-        serde_json::to_string(&DriverColumn::Command { argv: argv.clone() }).expect("text keys only");
-    let off_time_ms = u64::try_from(switch.off_time.as_millis()).unwrap_or(u64::MAX);
+    let text = "settings have text keys only";
     connection.execute(
-        "INSERT INTO switches (name, driver, off_time_ms) VALUES (?, ?, ?)
-         ON CONFLICT (name) DO UPDATE SET driver = excluded.driver, off_time_ms = excluded.off_time_ms",
-        (&switch.name, driver, off_time_ms),
+        "INSERT INTO switches (name, driver, off_time_ms, protected, budget_watts)
+         VALUES (:name, :driver, :off_time_ms, :protected, :budget_watts)
+         ON CONFLICT (name) DO UPDATE SET driver = excluded.driver, off_time_ms = excluded.off_time_ms,
+           protected = excluded.protected, budget_watts = excluded.budget_watts",
+        named_params! {
+            ":name": switch.name,
+            ":driver": serde_json::to_string(&switch.driver).expect(text),
+            ":off_time_ms": u64::try_from(switch.off_time.as_millis()).unwrap_or(u64::MAX),
+            ":protected": serde_json::to_string(&switch.protected).expect(text),
+            ":budget_watts": switch.budget_watts,
+        },
     )?;
     Ok(())
 }
@@ -197,6 +194,23 @@ fn check_unique(connection: &Connection, node: &NodeAttributes, switch_id: u64) 
     }
 }
 
+/// Nobody could switch a node on a protected outlet.
+fn check_protected(connection: &Connection) -> Result<(), StoreError> {
+    let switches = all_switches(connection)?;
+    for node in rows::all(connection, NODE, [], node)? {
+        let its = switches.iter().find(|switch| switch.id == node.switch);
+        if its.is_some_and(|switch| switch.attributes.protects(&node.attributes.port)) {
+            let NodeAttributes { name, switch, port, .. } = node.attributes;
+            let by =
+                format!("node {name}, which could not be switched there: it is one of the `protected_ports`");
+            return Err(
+                Conflict::InUse { what: "port", name: format!("{port} of switch {switch}"), by }.into()
+            );
+        }
+    }
+    Ok(())
+}
+
 impl Store {
     /// Adds or changes switches and nodes by name, all or none.
     ///
@@ -217,6 +231,7 @@ impl Store {
             for node in &nodes {
                 put_node(connection, node, &mut imported)?;
             }
+            check_protected(connection)?;
             let detail = format!(
                 "{} switches; nodes: {} added, {} changed, {} unchanged",
                 switches.len(),

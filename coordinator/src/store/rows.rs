@@ -30,6 +30,14 @@ pub(super) fn all<T>(
     Ok(values)
 }
 
+/// A column of JSON.
+pub(super) fn json<T: serde::de::DeserializeOwned>(
+    what: &'static str,
+    text: String,
+) -> Result<T, StoreError> {
+    serde_json::from_str(&text).map_err(|_| StoreError::Row { what, found: text })
+}
+
 /// The columns of a deployment's condition.
 pub(super) struct ConditionColumns {
     pub(super) process: &'static str,

@@ -14,7 +14,10 @@ CREATE TABLE switches (
   id          INTEGER PRIMARY KEY AUTOINCREMENT,
   name        TEXT NOT NULL UNIQUE,
   driver      TEXT NOT NULL,
-  off_time_ms INTEGER NOT NULL
+  off_time_ms INTEGER NOT NULL,
+  -- Outlets that nobody switches, as a JSON list.
+  protected   TEXT NOT NULL,
+  budget_watts INTEGER
 ) STRICT;
 
 CREATE TABLE nodes (

@@ -12,7 +12,7 @@ use std::fs;
 use std::process::Output;
 
 const SWITCH: &str =
-    "[[switch]]\nname = \"poe-1\"\ndriver = \"command\"\nargv = [\"true\", \"{action}\", \"{port}\"]\n";
+    "[[switch]]\nname = \"poe-1\"\ndriver.command.argv = [\"true\", \"{action}\", \"{port}\"]\n";
 
 /// A node of an inventory; `name`, serial number, address and port all end with the same digit.
 fn node(number: u8, switch: &str) -> String {

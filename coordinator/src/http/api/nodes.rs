@@ -5,10 +5,10 @@ use super::super::auth::Asker;
 use super::super::error::ApiError;
 use super::super::view;
 use super::Body;
-use crate::api::{DriverName, ImportedView, Inventory, NodeEntry, NodeView, Started, SwitchEntry};
+use crate::api::{ImportedView, Inventory, NodeEntry, NodeView, Started, SwitchEntry};
 use crate::clock;
 use crate::domain::node::NodeAttributes;
-use crate::domain::switch::{Driver, OFF_TIME_DEFAULT, SwitchAttributes};
+use crate::domain::switch::{OFF_TIME_DEFAULT, SwitchAttributes};
 use crate::machine::event::Request;
 use crate::permission::Action;
 use crate::store::{Actor, Wanted};
@@ -122,11 +122,14 @@ async fn import(
 }
 
 fn switch(entry: SwitchEntry) -> Result<SwitchAttributes, crate::domain::switch::SwitchError> {
-    let driver = match entry.driver {
-        DriverName::Command => Driver::Command { argv: entry.argv },
+    let attributes = SwitchAttributes {
+        name: entry.name,
+        driver: entry.driver,
+        off_time: entry.off_time_ms.map_or(OFF_TIME_DEFAULT, Duration::from_millis),
+        protected: entry.protected_ports,
+        budget_watts: entry.budget_watts,
     };
-    let off_time = entry.off_time_ms.map_or(OFF_TIME_DEFAULT, Duration::from_millis);
-    SwitchAttributes { name: entry.name, driver, off_time }.checked()
+    attributes.checked()
 }
 
 fn node(entry: NodeEntry) -> Result<NodeAttributes, crate::domain::node::NodeError> {

@@ -3,8 +3,8 @@
 use super::Check;
 use crate::clock;
 use crate::data_directory::{IMAGES, STORE};
+use crate::domain::driver::{CommandSettings, Driver};
 use crate::domain::reservation::utc;
-use crate::domain::switch::Driver;
 use crate::image::ImageFiles;
 use crate::store::{Contents, Examination, SCHEMA_VERSION, StoreError};
 use std::collections::HashSet;
@@ -111,7 +111,7 @@ fn switches(contents: &Contents) -> Check {
     let mut programs = HashSet::new();
     let mut wrong = Vec::new();
     for switch in &contents.switches {
-        let Driver::Command { argv } = &switch.attributes.driver;
+        let Driver::Command(CommandSettings { argv }) = &switch.attributes.driver;
         let Some(program) = argv.first() else { continue };
         if programs.insert(program) && !is_program(program) {
             wrong.push(format!("{program} of switch {} is no program", switch.attributes.name));

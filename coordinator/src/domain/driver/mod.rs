@@ -1,0 +1,49 @@
+//! Drivers: how a switch is spoken to. Their settings are one format for the inventory, the API and the store: what
+//! an operator wrote is what is kept, and no setting holds a secret, only the path of the file that has it.
+
+mod command;
+
+pub use command::CommandSettings;
+
+use serde::{Deserialize, Serialize};
+
+/// How to speak to a switch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Driver {
+    /// A program on the head node.
+    Command(CommandSettings),
+}
+
+/// What is wrong with a driver's settings.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}` of its driver `{driver}` is {found}; allowed: {allowed}")]
+pub struct DriverError {
+    /// Which driver.
+    pub driver: &'static str,
+    /// Which key of its settings.
+    pub key: &'static str,
+    /// What is there.
+    pub found: String,
+    /// What may be there.
+    pub allowed: String,
+}
+
+impl Driver {
+    /// Its name in the inventory.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Driver::Command(_) => "command",
+        }
+    }
+
+    /// Checks what can be checked without the switch.
+    ///
+    /// # Errors
+    /// [`DriverError`] naming the key.
+    pub fn check(&self) -> Result<(), DriverError> {
+        match self {
+            Driver::Command(settings) => settings.check(),
+        }
+    }
+}
