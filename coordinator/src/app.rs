@@ -43,10 +43,15 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 
     let board = Board::default();
     tokio::spawn(jobs::sweep_after_deployments(library.clone(), store.clone(), board.ended()));
-    let door = Door { credentials: credentials.clone(), live: board.live_boots(), store: store.clone() };
+    let (heard, mut hearing) = mpsc::channel(HEARD_WAITING);
+    let door = Door {
+        credentials: credentials.clone(),
+        live: board.live_boots(),
+        store: store.clone(),
+        heard: heard.clone(),
+    };
     let epoch = store.begin_epoch().await?;
     let broker = Broker::open(&config, door, epoch).await?;
-    let (heard, mut hearing) = mpsc::channel(HEARD_WAITING);
     let link = Link::start(broker.link.clone(), credentials.clone(), board.live_boots(), heard);
     let lines = Lines::default();
     let outside = Outside::new(link.clone(), credentials.clone(), head.clone(), lines.clone());

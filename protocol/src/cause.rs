@@ -44,6 +44,8 @@ named! {
         SwitchUnreachable = "switch_unreachable",
         /// The switch refused the request.
         SwitchRefused = "switch_refused",
+        /// The node hangs on another port than the one registered for it.
+        WrongPort = "wrong_port",
 
         /// The agent and its kernel command line name different nodes.
         IdentityMismatch = "identity_mismatch",

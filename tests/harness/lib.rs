@@ -14,4 +14,5 @@ pub mod mosquitto;
 pub mod process;
 pub mod rack;
 pub mod relay;
+pub mod switch;
 pub mod wait;

@@ -17,6 +17,7 @@ mod images;
 mod machine;
 mod monitoring;
 mod network;
+mod power;
 mod release;
 mod service;
 mod silence;

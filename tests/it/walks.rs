@@ -61,7 +61,7 @@ pub(crate) fn alphabet(bench: &Bench) -> Vec<(Event, bool)> {
         events.extend(signs.map(|sign| (Event::Seen(sign), stale)));
     }
     // These bear no number: their place in the order is proven otherwise.
-    events.extend([Sign::BootAsked, Sign::Admitted].map(|sign| (Event::Seen(sign), false)));
+    events.extend([Sign::BootAsked, Sign::Admitted, Sign::StaleAgent].map(|sign| (Event::Seen(sign), false)));
     events
 }
 

@@ -59,6 +59,8 @@ pub enum Heard {
     Beat(Serial, BootNumber, Beat),
     /// The broker lost an agent's connection: a hint.
     Lost(Serial, BootNumber),
+    /// The agent of the boot before the live one wanted to come in at the gate.
+    Stale(Serial),
 }
 
 /// A handle to the link; clones share it.

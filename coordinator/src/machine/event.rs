@@ -53,6 +53,8 @@ pub enum Sign {
     Power(Seq, Powered),
     /// An agent spoke.
     Agent(AgentSign),
+    /// The agent of the boot before spoke, which the power cut should have ended.
+    StaleAgent,
     /// The written card of this run spoke.
     FirstBoot(Run, FirstBootSign),
 }

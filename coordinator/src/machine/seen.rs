@@ -54,6 +54,7 @@ fn stopping(turn: &mut Turn<'_>, sign: &Sign, then: &Then) {
         Sign::Agent(AgentSign::Answer(_) | AgentSign::Beat { .. })
         | Sign::ViewServed(_)
         | Sign::Admitted
+        | Sign::StaleAgent
         | Sign::Power(..)
         | Sign::FirstBoot(..) => {}
     }
@@ -85,6 +86,7 @@ fn leaving(turn: &mut Turn<'_>, sign: &Sign) {
         Sign::Agent(AgentSign::Answer(_) | AgentSign::Beat { .. })
         | Sign::ViewServed(_)
         | Sign::Admitted
+        | Sign::StaleAgent
         | Sign::Power(..)
         | Sign::FirstBoot(..) => {}
     }
@@ -107,6 +109,7 @@ fn off(turn: &mut Turn<'_>, sign: &Sign, now: &Active) {
         | Sign::ViewServed(_)
         | Sign::BootAsked
         | Sign::Admitted
+        | Sign::StaleAgent
         | Sign::Agent(_)
         | Sign::FirstBoot(..) => {}
     }
@@ -126,6 +129,12 @@ fn is_off(turn: &mut Turn<'_>, now: &Active) {
 
 fn power_failed(turn: &mut Turn<'_>, now: &Active, cause: &Cause) {
     match &now.purpose {
+        // Cutting more would cut off more strangers.
+        Purpose::Deploy | Purpose::Destroy(_) | Purpose::Test | Purpose::Reboot
+            if cause.is(CauseKind::WrongPort) =>
+        {
+            turn.stop_here(cause.clone());
+        }
         // Minutes went by without an answer already: doing it all again would not help, and neither would
         // another try at switching off.
         Purpose::Destroy(_) | Purpose::Test
@@ -144,6 +153,7 @@ fn power_failed(turn: &mut Turn<'_>, now: &Active, cause: &Cause) {
 fn admission(turn: &mut Turn<'_>, sign: &Sign) {
     match sign {
         Sign::Admitted => turn.phase(Phase::On),
+        Sign::StaleAgent => still_alive(turn),
         Sign::ViewServed(_) | Sign::BootAsked | Sign::Power(..) | Sign::Agent(_) | Sign::FirstBoot(..) => {}
     }
 }
@@ -156,7 +166,9 @@ fn on(turn: &mut Turn<'_>, sign: &Sign, now: &Active) {
             Powered::Off => {}
         },
         // A fast node speaks before a slow switch has said that the port delivers.
-        Sign::BootAsked | Sign::Agent(_) | Sign::FirstBoot(..) => work(turn, sign, now.state),
+        Sign::BootAsked | Sign::Agent(_) | Sign::StaleAgent | Sign::FirstBoot(..) => {
+            work(turn, sign, now.state);
+        }
         Sign::Power(..) | Sign::ViewServed(_) | Sign::Admitted => {}
     }
 }
@@ -196,6 +208,7 @@ fn conf(turn: &mut Turn<'_>, sign: &Sign, state: State) {
         Sign::ViewServed(_)
         | Sign::BootAsked
         | Sign::Admitted
+        | Sign::StaleAgent
         | Sign::Power(..)
         | Sign::Agent(_)
         | Sign::FirstBoot(..) => {}
@@ -217,7 +230,16 @@ fn nfs_boot_on(turn: &mut Turn<'_>, sign: &Sign) {
             turn.deployment().kernel = Some(kernel.clone());
             turn.enter_after_hello();
         }
+        Sign::StaleAgent => still_alive(turn),
         Sign::Agent(_) | Sign::ViewServed(_) | Sign::Admitted | Sign::Power(..) | Sign::FirstBoot(..) => {}
+    }
+}
+
+/// The port was cut, and the node's agent lives on: somebody else is without power.
+fn still_alive(turn: &mut Turn<'_>) {
+    if turn.live.deployment.state() == State::NfsBootOn {
+        let seen = "the agent of the boot before still speaks, although the port was cut";
+        turn.stop_here(Cause::new(CauseKind::WrongPort, seen));
     }
 }
 
@@ -252,6 +274,7 @@ fn agent(turn: &mut Turn<'_>, sign: &Sign, state: State) {
         Sign::Agent(AgentSign::Answer(_) | AgentSign::Beat { .. })
         | Sign::ViewServed(_)
         | Sign::Admitted
+        | Sign::StaleAgent
         | Sign::Power(..)
         | Sign::FirstBoot(..) => {}
     }
@@ -299,7 +322,12 @@ fn env_boot(turn: &mut Turn<'_>, sign: &Sign) {
             turn.enter(State::UserScript);
             script(turn, *first_boot);
         }
-        Sign::FirstBoot(..) | Sign::Agent(_) | Sign::ViewServed(_) | Sign::Admitted | Sign::Power(..) => {}
+        Sign::FirstBoot(..)
+        | Sign::Agent(_)
+        | Sign::StaleAgent
+        | Sign::ViewServed(_)
+        | Sign::Admitted
+        | Sign::Power(..) => {}
     }
 }
 
@@ -309,6 +337,7 @@ fn user_script(turn: &mut Turn<'_>, sign: &Sign) {
         Sign::FirstBoot(..)
         | Sign::BootAsked
         | Sign::Agent(_)
+        | Sign::StaleAgent
         | Sign::ViewServed(_)
         | Sign::Admitted
         | Sign::Power(..) => {}
@@ -354,7 +383,12 @@ fn turn_on(turn: &mut Turn<'_>, sign: &Sign) {
         Sign::FirstBoot(run, FirstBootSign::Booted) if *run == turn.live.deployment.run => {
             turn.deployed(Evidence::OwnWord);
         }
-        Sign::FirstBoot(..) | Sign::Agent(_) | Sign::ViewServed(_) | Sign::Admitted | Sign::Power(..) => {}
+        Sign::FirstBoot(..)
+        | Sign::Agent(_)
+        | Sign::StaleAgent
+        | Sign::ViewServed(_)
+        | Sign::Admitted
+        | Sign::Power(..) => {}
     }
 }
 

@@ -298,6 +298,14 @@ impl<'a> Turn<'a> {
         }
     }
 
+    /// Nothing more is done to the node, not even power: it fails, or is quarantined if it was being released.
+    pub(super) fn stop_here(&mut self, cause: Cause) {
+        match self.purpose().is_release() {
+            true => self.quarantine(cause),
+            false => self.rest(Resting::Failed, Some(cause)),
+        }
+    }
+
     /// The node could not be released.
     pub(super) fn quarantine(&mut self, cause: Cause) {
         self.rest(Resting::Quarantined, Some(cause));

@@ -5,9 +5,12 @@
 mod command;
 mod line;
 mod queue;
+mod secrets;
+mod snmp;
 
 pub use line::{Line, Lines};
-pub use queue::{Job, Limits, PowerQueue};
+pub use queue::{Job, Limits, Places, PowerQueue};
+pub use snmp::{Detected, detect};
 
 use crate::domain::driver::Driver;
 use std::pin::Pin;
@@ -140,5 +143,6 @@ pub trait PowerSwitch: Send + Sync {
 pub fn open(driver: &Driver) -> Arc<dyn PowerSwitch> {
     match driver {
         Driver::Command(settings) => Arc::new(command::CommandSwitch::new(settings)),
+        Driver::Snmp(settings) => Arc::new(snmp::SnmpSwitch::new(settings)),
     }
 }

@@ -1,12 +1,14 @@
 //! One queue a switch: never more than one request in flight, a `set` believed only after a `read`, every
 //! wait bounded. A newer job for a port replaces an older one.
 
-use super::{Answer, Line, Port, Power, PowerError, PowerSwitch};
-use crate::clock;
+use super::{Answer, Line, Port, Power, PowerError, PowerSwitch, Station};
+use crate::clock::{self, Instant};
 use crate::machine::event::Powered;
 use piseduce_protocol::cause::{Cause, CauseKind};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 
 /// How long the queue waits for what.
@@ -46,6 +48,9 @@ pub struct Job {
     pub power: Power,
 }
 
+/// Which node belongs at which outlet of a switch, by network address.
+pub type Places = HashMap<String, Port>;
+
 /// The queue of one switch.
 pub struct PowerQueue {
     line: Line,
@@ -53,13 +58,34 @@ pub struct PowerQueue {
     protected: Vec<String>,
     limits: Limits,
     jobs: HashMap<String, AbortHandle>,
+    places: Arc<Places>,
+    stations: Arc<Mutex<Seen>>,
 }
+
+/// What the switch has seen where, and when that was read; none before.
+type Seen = Option<(Instant, Vec<Station>)>;
+
+/// For so long what the switch has seen is not read again: many ports are cut in one go.
+const STATIONS_FRESH: Duration = Duration::from_secs(5);
 
 impl PowerQueue {
     /// A queue for the switch at the end of `line`; after a port is off it stays so for `off_time` before the job is
     /// done. Jobs for `protected` ports fail.
     pub fn new(line: Line, off_time: Duration, protected: Vec<String>, limits: Limits) -> Self {
-        PowerQueue { line, off_time, protected, limits, jobs: HashMap::new() }
+        PowerQueue {
+            line,
+            off_time,
+            protected,
+            limits,
+            jobs: HashMap::new(),
+            places: Arc::default(),
+            stations: Arc::default(),
+        }
+    }
+
+    /// Where nodes belong; whoever is seen elsewhere is not cut off.
+    pub fn set_places(&mut self, places: Places) {
+        self.places = Arc::new(places);
     }
 
     /// The line that the queue uses.
@@ -75,8 +101,14 @@ impl PowerQueue {
                 Cause::new(CauseKind::SwitchRefused, format!("port {port} is protected: nobody switches it"));
             return done(Powered::Failed(cause));
         }
-        let worker =
-            Worker { line: self.line.clone(), off_time: self.off_time, limits: self.limits.clone(), job };
+        let worker = Worker {
+            line: self.line.clone(),
+            off_time: self.off_time,
+            limits: self.limits.clone(),
+            places: self.places.clone(),
+            stations: self.stations.clone(),
+            job,
+        };
         let task = tokio::spawn(async move { done(worker.run().await) });
         if let Some(replaced) = self.jobs.insert(port, task.abort_handle()) {
             replaced.abort();
@@ -94,6 +126,8 @@ struct Worker {
     line: Line,
     off_time: Duration,
     limits: Limits,
+    places: Arc<Places>,
+    stations: Arc<Mutex<Seen>>,
     job: Job,
 }
 
@@ -115,6 +149,9 @@ impl Worker {
             Power::Off => (self.limits.off_proven, CauseKind::PortNotOff),
             Power::On => (self.limits.on_proven, CauseKind::PortNotDelivering),
         };
+        if *power == Power::Off {
+            self.check_place().await?;
+        }
         self.answered(|switch| switch.set(port, *power)).await?;
         if !self.line.driver().reads_back() {
             return Ok(());
@@ -132,10 +169,37 @@ impl Worker {
             }
             if clock::now() >= until {
                 let switched = if shown.on { "on" } else { "off" };
-                let seen = format!("port {} is switched {switched} after {} s", port.port, proven.as_secs());
+                let delivers = match shown.delivering {
+                    Some(true) => " and delivers power",
+                    Some(false) => " and delivers no power",
+                    None => "",
+                };
+                let seen = format!(
+                    "port {} is switched {switched}{delivers} after {} s",
+                    port.port,
+                    proven.as_secs()
+                );
                 return Err(Cause::new(kind, seen));
             }
             tokio::time::sleep(self.limits.read_every).await;
+        }
+    }
+
+    /// Refuses to cut where the switch has seen the node elsewhere, or another one here: who is wired otherwise than
+    /// registered would cut off a stranger. A switch that shows no addresses contradicts nothing.
+    async fn check_place(&self) -> Result<(), Cause> {
+        let mut seen = self.stations.lock().await;
+        if seen.as_ref().is_none_or(|(at, _)| clock::now() >= *at + STATIONS_FRESH) {
+            let read = self.line.ask(|switch| switch.stations()).await;
+            if let Err(error) = &read {
+                tracing::debug!(port = %self.job.port.port, %error, "the switch's table of addresses cannot be read");
+            }
+            *seen = Some((clock::now(), read.ok().flatten().unwrap_or_default()));
+        }
+        let stations = seen.as_ref().map_or(&[][..], |(_, stations)| stations);
+        match contradiction(&self.job.port, &self.places, stations) {
+            Some(seen) => Err(Cause::new(CauseKind::WrongPort, seen)),
+            None => Ok(()),
         }
     }
 
@@ -163,11 +227,28 @@ impl Worker {
     }
 }
 
+/// What speaks against `own` being the outlet of its node.
+fn contradiction(own: &Port, places: &Places, stations: &[Station]) -> Option<String> {
+    let (mac, _) = places.iter().find(|(_, place)| *place == own)?;
+    let elsewhere = || stations.iter().filter(|station| station.mac == *mac).map(|station| &station.port);
+    if elsewhere().any(|port| *port == own.port) {
+        return None;
+    }
+    if let Some(other) = elsewhere().next() {
+        return Some(format!("the switch sees {mac} of {} at port {other}, not at {}", own.node, own.port));
+    }
+    let here = stations.iter().filter(|station| station.port == own.port);
+    let stranger = here.filter_map(|station| places.get(&station.mac)).find(|place| *place != own)?;
+    Some(format!(
+        "the switch sees {} at port {}, which is registered for {}",
+        stranger.node, own.port, own.node
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Reading;
     use super::*;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::sync::mpsc;
 
@@ -269,6 +350,21 @@ mod tests {
         assert!(cause(&gone).unwrap().is(CauseKind::SwitchUnreachable), "{gone:?}");
         let refused = end_of(Fake { refuses: true, ..Fake::default() }, Power::On).await;
         assert_eq!(cause(&refused), Some(&Cause::new(CauseKind::SwitchRefused, "read-only")));
+    }
+
+    #[test]
+    fn only_what_contradicts_the_register_stands_against_a_cut() {
+        let places: Places = (1..=3).map(|number| (format!("mac-{number}"), port(number))).collect();
+        let check = |seen: &[(&str, usize)]| {
+            let station = |(mac, at): &(&str, usize)| Station { mac: (*mac).into(), port: at.to_string() };
+            contradiction(&port(1), &places, &seen.iter().map(station).collect::<Vec<_>>())
+        };
+        assert_eq!(check(&[]), None);
+        assert_eq!(check(&[("mac-1", 1), ("mac-2", 2)]), None);
+        assert_eq!(check(&[("a container of the node", 1)]), None, "users' own addresses say nothing");
+        assert_eq!(check(&[("mac-1", 24), ("mac-1", 1)]), None, "seen in two VLANs");
+        assert!(check(&[("mac-1", 2)]).unwrap().contains("at port 2, not at 1"));
+        assert!(check(&[("mac-3", 1)]).unwrap().contains("sees pi-3 at port 1"));
     }
 
     #[tokio::test]

@@ -244,6 +244,11 @@ impl Runner {
                     self.seen(id, Sign::Agent(sign), None);
                 }
             }
+            Heard::Stale(serial) => {
+                if let Some(id) = self.deployment_of(serial) {
+                    self.seen(id, Sign::StaleAgent, None);
+                }
+            }
             Heard::Lost(serial, boot) => {
                 tracing::debug!(%serial, %boot, "the broker lost the agent's connection")
             }

@@ -158,6 +158,7 @@ impl Runner {
                 }
             }
         }
+        self.outside.set_places(self.nodes.values().map(|known| &known.node));
         Ok(())
     }
 

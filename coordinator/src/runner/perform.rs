@@ -11,7 +11,7 @@ use crate::domain::switch::Switch;
 use crate::machine::Effect;
 use crate::machine::effect::Ask;
 use crate::machine::event::Powered;
-use crate::power::{self, Job, Limits, Line, Lines, Port, Power, PowerQueue};
+use crate::power::{self, Job, Limits, Line, Lines, Places, Port, Power, PowerQueue};
 use crate::store::JournalId;
 use piseduce_protocol::bundle::Bundle;
 use piseduce_protocol::cause::{Cause, CauseKind};
@@ -57,6 +57,17 @@ impl Outside {
             self.queues.insert(switch.id, (switch, queue));
         }
         self.lines.set(self.queues.values().map(|(switch, queue)| (switch.clone(), queue.line().clone())));
+    }
+
+    /// Tells each queue which node belongs at which outlet.
+    pub(super) fn set_places<'a>(&mut self, nodes: impl Iterator<Item = &'a Node>) {
+        let mut places: HashMap<SwitchId, Places> = HashMap::new();
+        for node in nodes {
+            places.entry(node.switch).or_default().insert(node.attributes.mac.clone(), port_of(node));
+        }
+        for (id, (_, queue)) in &mut self.queues {
+            queue.set_places(places.remove(id).unwrap_or_default());
+        }
     }
 
     pub(super) fn publish(&self, status: NodeStatus) {
@@ -111,6 +122,11 @@ impl Outside {
     }
 }
 
+/// The outlet of a node.
+fn port_of(node: &Node) -> Port {
+    Port { port: node.attributes.port.clone(), node: node.attributes.name.clone() }
+}
+
 impl Runner {
     pub(super) fn perform(&mut self, id: DeploymentId, effects: Vec<Effect>) {
         for effect in effects {
@@ -138,8 +154,7 @@ impl Runner {
             self.turn.next.push_back(Message::Powered(id, seq, Powered::Failed(cause)));
             return;
         };
-        let port = Port { port: node.attributes.port.clone(), node: node.attributes.name.clone() };
-        queue.start(Job { port, power }, move |powered| {
+        queue.start(Job { port: port_of(node), power }, move |powered| {
             tokio::spawn(async move {
                 // A runner that is gone is told by its successor's own reading of the port.
                 let _ = inbox.send(Message::Powered(id, seq, powered)).await;

@@ -2,8 +2,10 @@
 //! an operator wrote is what is kept, and no setting holds a secret, only the path of the file that has it.
 
 mod command;
+mod snmp;
 
 pub use command::CommandSettings;
+pub use snmp::{SnmpObjects, SnmpPreset, SnmpSettings, SnmpVersion};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +15,8 @@ use serde::{Deserialize, Serialize};
 pub enum Driver {
     /// A program on the head node.
     Command(CommandSettings),
+    /// A PoE switch that speaks SNMP.
+    Snmp(SnmpSettings),
 }
 
 /// What is wrong with a driver's settings.
@@ -34,6 +38,7 @@ impl Driver {
     pub fn name(&self) -> &'static str {
         match self {
             Driver::Command(_) => "command",
+            Driver::Snmp(_) => "snmp",
         }
     }
 
@@ -44,6 +49,7 @@ impl Driver {
     pub fn check(&self) -> Result<(), DriverError> {
         match self {
             Driver::Command(settings) => settings.check(),
+            Driver::Snmp(settings) => settings.check(),
         }
     }
 }

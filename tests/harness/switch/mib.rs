@@ -1,0 +1,155 @@
+//! What the simulated switch shows to SNMP: system group, POWER-ETHERNET-MIB, Q-BRIDGE-MIB, spanning tree.
+
+use super::{Refusal, Shared, State};
+use async_snmp::handler::{
+    BoxFuture, GetNextResult, GetResult, HandlerResult, MibHandler, PreparedSet, RequestContext,
+    SetCommitResult, SetTestError, SetTestResult, SetUndoResult,
+};
+use async_snmp::{Oid, Value, VarBind};
+use piseduce_coordinator::clock;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const PORT_TABLE: [u32; 10] = [1, 3, 6, 1, 2, 1, 105, 1, 1, 1];
+const ADMIN: u32 = 3;
+const GROUP: u32 = 1;
+
+/// The view of a switch.
+pub(super) struct Mib {
+    pub(super) shared: Arc<Shared>,
+}
+
+fn below(root: &[u32], rest: &[u32]) -> Vec<u32> {
+    [root, rest].concat()
+}
+
+/// Everything that the switch shows now.
+fn view(state: &State) -> BTreeMap<Vec<u32>, Value> {
+    let mut rows = BTreeMap::new();
+    let now = clock::now();
+    let mut put = |root: &[u32], rest: &[u32], value: Value| {
+        rows.insert(below(root, rest), value);
+    };
+    let hundredths = u32::try_from(now.since(state.started).as_millis() / 10).unwrap_or(u32::MAX);
+    put(&[1, 3, 6, 1, 2, 1, 1, 1, 0], &[], Value::OctetString(b"PiSeduce simulated switch".to_vec().into()));
+    // Without a vendor's number of its own it shows net-snmp's.
+    put(
+        &[1, 3, 6, 1, 2, 1, 1, 2, 0],
+        &[],
+        Value::ObjectIdentifier(Oid::from_slice(&[1, 3, 6, 1, 4, 1, 8072, 3, 2, 10])),
+    );
+    put(&[1, 3, 6, 1, 2, 1, 1, 3, 0], &[], Value::TimeTicks(hundredths));
+    let mut used_mw = 0;
+    for (port, outlet) in &state.outlets {
+        let delivering = outlet.delivers_from.is_some_and(|from| from <= now);
+        let detection = match (outlet.admin, delivering) {
+            _ if state.faults.stuck.contains(port) => 2,
+            (_, true) => 3,
+            (false, false) => 1,
+            (true, false) if outlet.denied => 4,
+            (true, false) => 2,
+        };
+        put(&PORT_TABLE, &[ADMIN, GROUP, *port], Value::Integer(if outlet.admin { 1 } else { 2 }));
+        put(&PORT_TABLE, &[6, GROUP, *port], Value::Integer(detection));
+        put(&PORT_TABLE, &[10, GROUP, *port], Value::Integer(4));
+        put(&[1, 3, 6, 1, 2, 1, 17, 2, 15, 1, 3], &[*port], Value::Integer(5));
+        put(&[1, 3, 6, 1, 2, 1, 17, 2, 15, 1, 4], &[*port], Value::Integer(if *port == 1 { 1 } else { 2 }));
+        if delivering {
+            used_mw += outlet.draws_mw;
+        }
+        if let (true, Some(board)) = (delivering, &outlet.board) {
+            let mac: Vec<u32> =
+                board.split(':').filter_map(|pair| u32::from_str_radix(pair, 16).ok()).collect();
+            let port = i32::try_from(*port).unwrap_or_default();
+            put(&[1, 3, 6, 1, 2, 1, 17, 7, 1, 2, 2, 1, 2, 1], &mac, Value::Integer(port));
+        }
+    }
+    put(&[1, 3, 6, 1, 2, 1, 105, 1, 3, 1, 1, 2, GROUP], &[], Value::Gauge32(370));
+    let watts = u32::try_from(used_mw / 1000).unwrap_or(u32::MAX);
+    put(&[1, 3, 6, 1, 2, 1, 105, 1, 3, 1, 1, 4, GROUP], &[], Value::Gauge32(watts));
+    rows
+}
+
+impl MibHandler for Mib {
+    fn get<'a>(&'a self, _: &'a RequestContext, oid: &'a Oid) -> BoxFuture<'a, HandlerResult<GetResult>> {
+        Box::pin(async move {
+            let rows = view(&self.shared.lock());
+            Ok(rows.get(oid.arcs()).cloned().map_or(GetResult::NoSuchInstance, GetResult::Value))
+        })
+    }
+
+    fn get_next<'a>(
+        &'a self,
+        _: &'a RequestContext,
+        oid: &'a Oid,
+    ) -> BoxFuture<'a, HandlerResult<GetNextResult>> {
+        Box::pin(async move {
+            let rows = view(&self.shared.lock());
+            use std::ops::Bound::{Excluded, Unbounded};
+            let next = rows.range::<[u32], _>((Excluded(oid.arcs()), Unbounded)).next();
+            Ok(next.map_or(GetNextResult::EndOfMibView, |(at, value)| {
+                GetNextResult::Value(VarBind::new(Oid::from_slice(at), value.clone()))
+            }))
+        })
+    }
+
+    fn test_set<'a>(
+        &'a self,
+        _: &'a RequestContext,
+        oid: &'a Oid,
+        value: &'a Value,
+    ) -> BoxFuture<'a, SetTestResult> {
+        Box::pin(async move {
+            let admin = below(&PORT_TABLE, &[ADMIN, GROUP]);
+            let Some([port]) = oid.arcs().strip_prefix(admin.as_slice()) else {
+                return Err(SetTestError::NotWritable);
+            };
+            let state = self.shared.lock();
+            if !state.outlets.contains_key(port) {
+                return Err(SetTestError::NoCreation);
+            }
+            match (state.faults.refuse, value) {
+                (Some(Refusal::NotWritable), _) => Err(SetTestError::NotWritable),
+                (Some(Refusal::GeneralFailure), _) => Err(SetTestError::GeneralFailure),
+                (None, Value::Integer(value @ (1 | 2))) => {
+                    let set = Set { shared: self.shared.clone(), port: *port, on: *value == 1 };
+                    Ok(Box::new(set) as Box<dyn PreparedSet>)
+                }
+                (None, Value::Integer(_)) => Err(SetTestError::WrongValue),
+                (None, _) => Err(SetTestError::WrongType),
+            }
+        })
+    }
+}
+
+struct Set {
+    shared: Arc<Shared>,
+    port: u32,
+    on: bool,
+}
+
+impl PreparedSet for Set {
+    fn commit<'a>(
+        &'a mut self,
+        _: &'a RequestContext,
+        _: &'a Oid,
+        _: &'a Value,
+    ) -> BoxFuture<'a, SetCommitResult> {
+        Box::pin(async move {
+            self.shared.set(self.port, self.on);
+            Ok(())
+        })
+    }
+
+    fn undo<'a>(
+        &'a mut self,
+        _: &'a RequestContext,
+        _: &'a Oid,
+        _: &'a Value,
+    ) -> BoxFuture<'a, SetUndoResult> {
+        Box::pin(async move {
+            self.shared.set(self.port, !self.on);
+            Ok(())
+        })
+    }
+}
