@@ -280,8 +280,14 @@ impl<'a> Section<'a> {
         let env_boot_blocked_max = time("env_boot_blocked_max_s", defaults.env_boot_blocked_max)?;
         let hold = time("hold_s", Duration::from_secs(15 * 60))?;
         let boots_in_flight = self.number("boots_in_flight", defaults.boots_in_flight as u64, 1..=1000)?;
-        let spacing_ms = u64::try_from(defaults.boot_spacing.as_millis()).unwrap_or(u64::MAX);
-        let spacing_ms = self.number("boot_spacing_ms", spacing_ms, 0..=600_000)?;
+        let boots_in_flight_pi3 =
+            self.number("boots_in_flight_pi3", defaults.boots_in_flight_pi3 as u64, 1..=1000)?;
+        let mut spacing = |key: &str, default: Duration| {
+            let default = u64::try_from(default.as_millis()).unwrap_or(u64::MAX);
+            self.number(key, default, 0..=600_000).map(Duration::from_millis)
+        };
+        let boot_spacing = spacing("boot_spacing_ms", defaults.boot_spacing)?;
+        let boot_spacing_pi3 = spacing("boot_spacing_pi3_ms", defaults.boot_spacing_pi3)?;
         let restart_budget = self.number("restart_budget", defaults.restart_budget.into(), 0..=10)?;
         let free_mb = self.number("free_space_mb", 1024, 0..=1_000_000_000)?;
         let policy = Policy {
@@ -291,7 +297,9 @@ impl<'a> Section<'a> {
             env_boot_restart_after,
             env_boot_blocked_max,
             boots_in_flight: usize::try_from(boots_in_flight).expect("at most 1000"),
-            boot_spacing: Duration::from_millis(spacing_ms),
+            boots_in_flight_pi3: usize::try_from(boots_in_flight_pi3).expect("at most 1000"),
+            boot_spacing,
+            boot_spacing_pi3,
             ..defaults
         };
         policy.check().map_err(|error| {

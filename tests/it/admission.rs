@@ -1,11 +1,13 @@
-//! Who may be powered on: a number of boots a switch, a pause between two, first come first served.
+//! Who may be powered on: a number of boots a switch, a pause between two, first come first served, and no more than
+//! the switch can power.
 
 use crate::machine::{Bench, happy_path};
 use piseduce_coordinator::clock::Instant;
-use piseduce_coordinator::machine::admission::admit;
+use piseduce_coordinator::machine::admission::{Admission, Candidate, Lack, Supply, admit};
 use piseduce_coordinator::machine::event::Sign;
 use piseduce_coordinator::machine::{Live, Policy};
 use piseduce_protocol::id::DeploymentId;
+use std::collections::HashMap;
 use std::time::Duration;
 
 const NOW: Instant = Instant(5_000_000);
@@ -29,8 +31,14 @@ fn booting(id: u64, since: u64) -> Live {
     bench.live
 }
 
+fn decide(lives: &[(u64, Live)], is_slow: bool, supply: Supply, policy: &Policy) -> Admission {
+    let candidates =
+        lives.iter().map(|(switch, live)| Candidate { switch: *switch, live, is_slow, watts: 10 });
+    admit(candidates, &HashMap::from([(1, supply)]), NOW, policy)
+}
+
 fn admitted(lives: &[(u64, Live)], policy: &Policy) -> (Vec<u64>, Option<Duration>) {
-    let admission = admit(lives.iter().map(|(switch, live)| (*switch, live)), NOW, policy);
+    let admission = decide(lives, false, Supply::default(), policy);
     (admission.admitted.iter().map(|id| id.0).collect(), admission.look_again.map(|at| at.since(NOW)))
 }
 
@@ -61,4 +69,32 @@ fn a_full_switch_waits_for_signs_of_life() {
     assert_eq!(admitted(&lives, &policy), (vec![], None), "delivering alone is no sign of life");
     lives[0].1.clocks.asked = true;
     assert_eq!(admitted(&lives, &policy), (vec![3], None));
+}
+
+#[test]
+fn pi_3s_boot_in_smaller_numbers_and_longer_pauses() {
+    let lives = [(1, booting(1, 9)), (1, waiting(2, 9))];
+    let admission = decide(&lives, true, Supply::default(), &Policy::default());
+    assert_eq!((admission.admitted.len(), admission.look_again), (0, Some(NOW + Duration::from_secs(1))));
+    let lives = [(1, booting(1, 60)), (1, booting(2, 50)), (1, waiting(3, 9))];
+    let admission = decide(&lives, true, Supply::default(), &Policy::default());
+    assert_eq!(admission.lacking, vec![(DeploymentId(3), Lack::Places(2, true))]);
+}
+
+#[test]
+fn nobody_is_powered_on_beyond_the_budget_and_a_smaller_one_may_pass() {
+    let lives = [(1, waiting(1, 9)), (1, waiting(2, 5))];
+    let supply = |drawn_watts| Supply { budget_watts: Some(60), drawn_watts };
+    let admission = decide(&lives, false, supply(51), &Policy::default());
+    let lack = Lack::Watts { budget: 60, drawn: 51, needed: 10 };
+    assert_eq!(admission.admitted, vec![]);
+    assert_eq!(admission.lacking, vec![(DeploymentId(1), lack), (DeploymentId(2), lack)]);
+    let admission = decide(&lives, false, supply(50), &Policy::default());
+    assert_eq!(admission.admitted, vec![DeploymentId(1)], "one after the other, as each draws more");
+
+    let candidates = [(&lives[0].1, 20), (&lives[1].1, 5)];
+    let candidates =
+        candidates.map(|(live, watts)| Candidate { switch: 1, live, is_slow: false, watts }).into_iter();
+    let admission = admit(candidates, &HashMap::from([(1, supply(50))]), NOW, &Policy::default());
+    assert_eq!(admission.admitted, vec![DeploymentId(2)]);
 }

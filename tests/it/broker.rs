@@ -56,8 +56,13 @@ fn a_deployment_waits_for_the_broker_and_then_goes_through_it() {
         assert!(!log.contains(secret), "{secret} is in the log");
     }
 
-    let status = status_of(&lab, &broker, &watcher);
-    assert_eq!(status.deployment.unwrap().state, State::Deployed);
+    // The API is ahead of the broker by what is on its way there.
+    wait_for(
+        "the status to be published",
+        30.0,
+        || status_of(&lab, &broker, &watcher).deployment.map(|deployment| deployment.state),
+        |state| *state == Some(State::Deployed),
+    );
     let online = ["-t", "piseduce/main/coordinator", "-C", "1", "-W", "10"];
     let online = watcher.output("mosquitto_sub", broker.address, &online);
     assert!(String::from_utf8_lossy(&online.stdout).contains("\"online\":true"), "{online:?}");

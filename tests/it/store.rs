@@ -78,6 +78,7 @@ fn node(number: u64, serial: u64) -> NodeAttributes {
         model: "Raspberry Pi 4".into(),
         switch: "sw".into(),
         port: number.to_string(),
+        watts: None,
     }
 }
 

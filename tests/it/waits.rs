@@ -4,6 +4,7 @@ use crate::machine::{Bench, happy_path, release_path};
 use crate::walks::alphabet;
 use piseduce_coordinator::clock::{Instant, UnixMs};
 use piseduce_coordinator::domain::deployment::{Active, Condition, Form, Phase, Rest, Resting, Then};
+use piseduce_coordinator::machine::admission::Lack;
 use piseduce_coordinator::machine::waiting::{Around, waiting};
 use piseduce_coordinator::machine::{Live, Moment, Policy};
 use piseduce_protocol::cause::{Cause, CauseKind};
@@ -18,6 +19,7 @@ fn around() -> Around<'static> {
         switch: "poe-1",
         port: "7",
         form_until: UnixMs(1_795_447_800_000),
+        lack: Lack::Turn,
         booting: vec!["pi-2", "pi-3"],
     }
 }
@@ -128,13 +130,18 @@ fn who_waits_for_a_place_is_told_who_has_it() {
     let mut bench = Bench::open();
     happy_path()[..3].iter().for_each(|make| bench.step(*make));
     let moment = Moment { at: Instant(1_000_000), link_since: None };
-    let told = |places| {
-        let policy = Policy { boots_in_flight: places, ..Policy::default() };
-        waiting(&bench.live, moment, &policy, &around()).unwrap()
-    };
-    assert!(told(2).ends_with("they are taken by pi-2, pi-3"), "{}", told(2));
-    assert!(told(2).starts_with("one of the 2 places to boot at switch poe-1"), "{}", told(2));
-    assert!(told(3).starts_with("its turn to be powered on by switch poe-1"), "{}", told(3));
+    let told = |lack| waiting(&bench.live, moment, &Policy::default(), &Around { lack, ..around() }).unwrap();
+    let places = told(Lack::Places(2, false));
+    assert!(places.starts_with("one of the 2 places to boot at switch poe-1"), "{places}");
+    assert!(places.ends_with("booting now: pi-2, pi-3"), "{places}");
+    assert!(told(Lack::Places(2, true)).starts_with("one of the 2 places of Pi 3s"));
+    let turn = told(Lack::Turn);
+    assert!(turn.starts_with("its turn to be powered on by switch poe-1"), "{turn}");
+    let watts = told(Lack::Watts { budget: 60, drawn: 52, needed: 13 });
+    assert!(
+        watts.contains("may deliver 60 W") && watts.contains("draw 52 W") && watts.contains("one 13 W"),
+        "{watts}"
+    );
 }
 
 #[test]

@@ -28,6 +28,7 @@ pub(crate) fn alphabet(bench: &Bench) -> Vec<(Event, bool)> {
     .into();
     events.push((Event::Tick, false));
     events.push((Event::CoordinatorStarted, false));
+    events.push((Event::PowerFailed, false));
     for stale in [false, true] {
         let seq = if stale { Seq(now.seq.0.wrapping_sub(1)) } else { now.seq };
         let run = if stale { Run(now.run.0.wrapping_sub(1)) } else { now.run };

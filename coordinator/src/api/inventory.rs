@@ -88,6 +88,9 @@ pub struct NodeEntry {
     pub switch: String,
     /// The outlet there.
     pub port: String,
+    /// What it may draw with everything on it, in watts, if that is not what its model may.
+    #[serde(default)]
+    pub watts: Option<u32>,
 }
 
 /// What an import did.

@@ -67,7 +67,14 @@ pub struct NodeAttributes {
     pub switch: String,
     /// The switch's outlet, in the switch's own words.
     pub port: String,
+    /// What it may draw with everything on it, in watts; none: what its model may.
+    pub watts: Option<u32>,
 }
+
+/// What a powered device of IEEE 802.3af may draw, in watts: the HATs of most models are such devices.
+const WATTS_802_3AF: u32 = 13;
+/// What the HAT of a Pi 5 may draw by IEEE 802.3at, in watts.
+const WATTS_802_3AT: u32 = 26;
 
 /// What cannot be registered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,6 +93,16 @@ pub enum NodeError {
 }
 
 impl NodeAttributes {
+    /// Whether it is a Pi 3, whose boot ROM loads slowly, gives up early, and does not try again.
+    pub fn is_pi3(&self) -> bool {
+        self.model.contains("Pi 3")
+    }
+
+    /// What it may draw at most, in watts.
+    pub fn watts_max(&self) -> u32 {
+        self.watts.unwrap_or(if self.model.contains("Pi 5") { WATTS_802_3AT } else { WATTS_802_3AF })
+    }
+
     /// Checks name, address and port; writes the address in its one form.
     ///
     /// # Errors
@@ -121,6 +138,7 @@ mod tests {
             model: String::new(),
             switch: "sw".into(),
             port: "1".into(),
+            watts: None,
         };
         attributes.checked()
     }

@@ -143,6 +143,7 @@ pub(super) fn attributes(attributes: NodeAttributes) -> NodeEntry {
         model: attributes.model,
         switch: attributes.switch,
         port: attributes.port,
+        watts: attributes.watts,
     }
 }
 

@@ -19,6 +19,7 @@ pub fn advance(live: Live, event: &Event, moment: Moment, policy: &Policy) -> (L
         Condition::Open => in_rest(&mut turn, event, resting::open),
         Condition::Ended(_) => in_rest(&mut turn, event, resting::ended),
         Condition::Resting(rest) => match rest.state {
+            Resting::Deployed if *event == Event::PowerFailed => turn.hard_reboot(),
             Resting::Deployed => in_rest(&mut turn, event, resting::deployed),
             Resting::Lost | Resting::Failed => in_rest(&mut turn, event, resting::stopped),
             Resting::Quarantined => in_rest(&mut turn, event, resting::quarantined),
@@ -32,6 +33,7 @@ fn in_active(turn: &mut Turn<'_>, event: &Event, now: &Active) {
         Event::Asked(request) => requested::active(turn, request, now),
         Event::Seen(sign) => seen::active(turn, sign, now),
         Event::Tick => seen::tick(turn, now),
+        Event::PowerFailed => seen::power_failure(turn, now),
         Event::CoordinatorStarted => turn.ask_again(),
     }
 }
@@ -39,6 +41,7 @@ fn in_active(turn: &mut Turn<'_>, event: &Event, now: &Active) {
 fn in_rest(turn: &mut Turn<'_>, event: &Event, asked: fn(&mut Turn<'_>, &Request)) {
     match event {
         Event::Asked(request) => asked(turn, request),
-        Event::Seen(_) | Event::Tick | Event::CoordinatorStarted => {}
+        // Who has no node in use, or one that rests on its cause, is not helped by power.
+        Event::Seen(_) | Event::Tick | Event::PowerFailed | Event::CoordinatorStarted => {}
     }
 }

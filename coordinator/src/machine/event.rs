@@ -15,6 +15,8 @@ pub enum Event {
     Seen(Sign),
     /// Time went by.
     Tick,
+    /// The node was without power, and not because of us: its switch restarted, or the room was dark.
+    PowerFailed,
     /// The coordinator started and took this deployment up from its store.
     CoordinatorStarted,
 }

@@ -30,8 +30,12 @@ pub struct Policy {
     pub script_report_max: Duration,
     /// Nodes of one switch between power-on and sign of life.
     pub boots_in_flight: usize,
+    /// The same for Pi 3s alone, which ask for their files slowly and give up early.
+    pub boots_in_flight_pi3: usize,
     /// Time between two power-ons on one switch.
     pub boot_spacing: Duration,
+    /// Time before a Pi 3 is powered on.
+    pub boot_spacing_pi3: Duration,
     /// What is done with the content of a card whose user has gone.
     pub wipe: Wipe,
     /// Whether that waits until the node is deployed for another user.
@@ -53,7 +57,9 @@ impl Default for Policy {
             beat_max: Duration::from_secs(15),
             script_report_max: Duration::from_secs(660),
             boots_in_flight: 8,
+            boots_in_flight_pi3: 2,
             boot_spacing: Duration::from_secs(2),
+            boot_spacing_pi3: Duration::from_secs(10),
             wipe: Wipe::Headers,
             wipe_later: false,
         }

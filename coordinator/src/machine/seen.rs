@@ -40,6 +40,22 @@ pub(super) fn tick(turn: &mut Turn<'_>, now: &Active) {
     }
 }
 
+/// Power was gone and is back. Nobody pays for that from the budget, and whatever ran on the node is gone.
+pub(super) fn power_failure(turn: &mut Turn<'_>, now: &Active) {
+    match &now.phase {
+        Phase::Stopping(then) => follow(turn, then),
+        Phase::Leaving => by_power(turn),
+        // What the switch was asked for may be forgotten.
+        Phase::Off | Phase::On => turn.ask_again(),
+        Phase::Admission => {}
+        Phase::Work => match now.state {
+            // Ours to do, and the node's next boot is prepared by it.
+            State::NfsBootConf | State::EnvBootConf => {}
+            _ => turn.hard_reboot(),
+        },
+    }
+}
+
 fn stopping(turn: &mut Turn<'_>, sign: &Sign, then: &Then) {
     match sign {
         Sign::Agent(AgentSign::Answer(answer)) if answer.ticket == turn.live.deployment.ticket() => {

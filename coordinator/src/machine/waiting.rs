@@ -3,6 +3,7 @@
 //!
 //! The words hold no running times, so that they change only when the wait does.
 
+use super::admission::Lack;
 use super::live::{Live, Moment};
 use super::policy::Policy;
 use crate::clock::UnixMs;
@@ -32,7 +33,9 @@ pub struct Around<'a> {
     pub port: &'a str,
     /// Until when its form may stay open.
     pub form_until: UnixMs,
-    /// For a node that may not be powered on yet: the nodes that take up its switch's places.
+    /// For a node that may not be powered on yet: what its switch has not got.
+    pub lack: Lack,
+    /// And the nodes that take up its switch's places.
     pub booting: Vec<&'a str>,
 }
 
@@ -52,7 +55,7 @@ pub fn waiting(live: &Live, moment: Moment, policy: &Policy, around: &Around<'_>
                         .into()
                 }
                 Phase::Off | Phase::On => power(live, active, moment, around),
-                Phase::Admission => admission(active, policy, around),
+                Phase::Admission => admission(active, around),
                 Phase::Work => work(live, active.state, moment, policy),
             };
             Some(match &active.purpose {
@@ -112,18 +115,28 @@ fn after_power_on(state: State) -> String {
     }
 }
 
-fn admission(active: &Active, policy: &Policy, around: &Around<'_>) -> String {
+fn admission(active: &Active, around: &Around<'_>) -> String {
     let (switch, next) = (around.switch, after_power_on(active.state));
-    let count = around.booting.len();
-    if count < policy.boots_in_flight {
-        return format!("its turn to be powered on by switch {switch}, one node after the other, {next}");
+    match around.lack {
+        Lack::Turn => {
+            format!("its turn to be powered on by switch {switch}, one node after the other, {next}")
+        }
+        Lack::Watts { budget, drawn, needed } => format!(
+            "power of switch {switch}, {next}: it may deliver {budget} W, the nodes that are on may draw {drawn} W of \
+             it, this one {needed} W"
+        ),
+        Lack::Places(most, is_slow) => {
+            let count = around.booting.len();
+            let mut names = around.booting[..count.min(NAMES_MAX)].join(", ");
+            if count > NAMES_MAX {
+                names += ", …";
+            }
+            let whose = if is_slow { " of Pi 3s" } else { "" };
+            format!(
+                "one of the {most} places{whose} to boot at switch {switch}, {next}; booting now: {names}"
+            )
+        }
     }
-    let mut names = around.booting[..count.min(NAMES_MAX)].join(", ");
-    if count > NAMES_MAX {
-        names += ", …";
-    }
-    let most = policy.boots_in_flight;
-    format!("one of the {most} places to boot at switch {switch}, {next}; they are taken by {names}")
 }
 
 fn work(live: &Live, state: State, moment: Moment, policy: &Policy) -> String {

@@ -33,6 +33,11 @@ impl Line {
         request(&*self.driver).await
     }
 
+    /// Whether both are lines to the same opened driver.
+    pub fn is_same(&self, other: &Line) -> bool {
+        Arc::ptr_eq(&self.turn, &other.turn)
+    }
+
     /// What can be known of the switch without asking it.
     pub fn driver(&self) -> &dyn PowerSwitch {
         &*self.driver

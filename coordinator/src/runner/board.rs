@@ -95,6 +95,7 @@ pub struct Board {
     live_boots: Arc<watch::Sender<LiveBoots>>,
     link_is_up: Arc<AtomicBool>,
     ended: Arc<watch::Sender<u64>>,
+    recovery: Arc<RwLock<Option<String>>>,
 }
 
 impl Board {
@@ -130,6 +131,15 @@ impl Board {
 
     pub(super) fn set_distrust(&self, distrust: Option<Distrust>) {
         *self.distrust.write().expect("nobody panics while holding it") = distrust;
+    }
+
+    /// What the last site recovery did, in words.
+    pub fn recovery(&self) -> Option<String> {
+        self.recovery.read().expect("nobody panics while holding it").clone()
+    }
+
+    pub(super) fn set_recovery(&self, report: String) {
+        *self.recovery.write().expect("nobody panics while holding it") = Some(report);
     }
 
     /// Whether we are connected to the broker and hear the agents.

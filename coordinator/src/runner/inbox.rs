@@ -1,11 +1,14 @@
 //! What reaches the runner, from whom, and how a message becomes an event at a deployment.
 
+use super::site::Readings;
 use super::{Distrust, Runner};
 use crate::bus::link::Heard;
 use crate::clock::{self, UnixMs};
+use crate::domain::node::{NodeId, SwitchId};
 use crate::domain::reservation::Reservation;
 use crate::machine::Refusal;
 use crate::machine::event::{AgentSign, Event, FirstBootSign, Powered, Request, Sign};
+use crate::power::Station;
 use crate::store::{Actor, AgentWord, AgentWords, Conflict, Opened, StoreError, Wanted};
 use piseduce_protocol::id::{BootNumber, DeploymentId, Run, Seq, Serial};
 use piseduce_protocol::report::{Answer, Hello, Log, LogLine, Outcome, Report};
@@ -23,6 +26,11 @@ pub(super) enum Message {
     FirstBoot(DeploymentId, Run, FirstBootSign),
     InventoryChanged(Reply),
     AreYouAlive(Reply),
+    SwitchFound { switch: SwitchId, restarted: bool },
+    Surveyed(SwitchId, Option<Readings>),
+    SwitchedOff(NodeId, Powered),
+    Looked { switch: SwitchId, node: NodeId, restarted: bool },
+    Stations(SwitchId, Vec<Station>),
 }
 
 /// Whom to tell how a request went.
@@ -181,13 +189,27 @@ impl Runner {
             Message::Powered(id, seq, powered) => self.powered(id, seq, powered),
             Message::ViewServed(id, seq) => self.seen(id, Sign::ViewServed(seq), None),
             Message::BootAsked(serial) => {
-                if let Some(id) = self.deployment_of(serial) {
+                let node = self.serials.get(&serial).copied();
+                if let (Some(node), Some(id)) = (node, self.deployment_of(serial))
+                    && self.is_explained(node)
+                {
                     self.seen(id, Sign::BootAsked, None);
                 }
             }
-            Message::FirstBoot(id, run, sign) => self.seen(id, Sign::FirstBoot(run, sign), None),
+            Message::FirstBoot(id, run, sign) => {
+                if let Some(node) = self.lives.get(&id).map(|held| held.node) {
+                    self.shows_life(node);
+                }
+                self.seen(id, Sign::FirstBoot(run, sign), None);
+            }
+            Message::SwitchFound { switch, restarted } => self.switch_found(switch, restarted),
+            Message::Surveyed(switch, readings) => self.surveyed(switch, readings),
+            Message::SwitchedOff(node, powered) => self.switched_off(node, &powered),
+            Message::Looked { switch, node, restarted } => self.looked(switch, node, restarted),
+            Message::Stations(switch, stations) => self.stations(switch, &stations),
             Message::InventoryChanged(reply) => {
                 self.load_inventory().await?;
+                self.watch_switches(false);
                 self.show_all();
                 let _ = reply.send(Ok(()));
             }
@@ -200,7 +222,7 @@ impl Runner {
         self.nodes.get(self.serials.get(&serial)?)?.deployment
     }
 
-    fn seen(&mut self, id: DeploymentId, sign: Sign, detail: Option<String>) {
+    pub(super) fn seen(&mut self, id: DeploymentId, sign: Sign, detail: Option<String>) {
         self.step(id, &Event::Seen(sign), &Actor::Machine, detail);
     }
 
@@ -240,6 +262,9 @@ impl Runner {
             }
             Heard::Beat(serial, boot, beat) => {
                 if let Some(id) = self.deployment_of(serial) {
+                    if let Some(node) = self.serials.get(&serial).copied() {
+                        self.shows_life(node);
+                    }
                     let sign = AgentSign::Beat { boot, last: beat.last, card_busy: beat.card_busy };
                     self.seen(id, Sign::Agent(sign), None);
                 }

@@ -6,7 +6,10 @@
 
 mod calendar;
 mod perform;
+mod recovery;
 mod show;
+mod site;
+mod uptime;
 mod waits;
 
 pub mod board;
@@ -21,19 +24,22 @@ pub use perform::Outside;
 
 use crate::clock::{self, Instant, UnixMs};
 use crate::domain::deployment::{Condition, Deployment};
-use crate::domain::node::{Node, NodeId};
+use crate::domain::node::{Node, NodeId, SwitchId};
 use crate::domain::reservation::ReservationId;
+use crate::machine::admission::{self, Admission, Candidate, Supply};
 use crate::machine::event::Event;
-use crate::machine::{Effect, Live, Moment, Policy, Refusal, admission, advance};
+use crate::machine::{Effect, Live, Moment, Policy, Refusal, advance};
 use crate::store::{Actor, AgentWords, Change, JournalId, Saved, Store, StoreError, StoredDeployment};
 use calendar::Calendar;
 use inbox::{Message, Reply};
 use piseduce_protocol::id::{DeploymentId, Serial};
 use piseduce_protocol::report::Progress;
 use piseduce_protocol::state::State;
+use site::Site;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use uptime::{Watch, Watched};
 
 /// At most this many messages share a transaction.
 const MESSAGES_A_TURN: usize = 256;
@@ -82,6 +88,8 @@ pub struct Runner {
     distrust: Option<Distrust>,
     /// When the waits were last looked at.
     waits_seen: Instant,
+    watches: HashMap<SwitchId, Watch>,
+    site: Site,
     turn: TurnLog,
 }
 
@@ -129,6 +137,8 @@ impl Runner {
             calendar: Calendar::new(trust_unsynchronised),
             distrust: None,
             waits_seen: Instant::default(),
+            watches: HashMap::new(),
+            site: Site::default(),
             turn: TurnLog::default(),
         };
         runner.load_inventory().await?;
@@ -140,6 +150,7 @@ impl Runner {
             runner.take_up(stored);
             runner.step(id, &Event::CoordinatorStarted, &Actor::Machine, None);
         }
+        runner.watch_switches(true);
         runner.show_all();
         Ok((runner, Handle::new(sender)))
     }
@@ -160,6 +171,19 @@ impl Runner {
         }
         self.outside.set_places(self.nodes.values().map(|known| &known.node));
         Ok(())
+    }
+
+    /// Begins to watch switches that are not watched yet.
+    pub(super) fn watch_switches(&mut self, at_start: bool) {
+        self.watches
+            .retain(|switch, watch| self.outside.line(*switch).is_some_and(|line| watch.is_over(&line)));
+        for switch in self.outside.switches().collect::<Vec<_>>() {
+            let Some(line) = self.outside.line(switch) else { continue };
+            let (store, inbox, is_trusted) =
+                (self.store.clone(), self.handle.clone(), self.distrust.is_none());
+            let watched = Watched { switch, line, store, inbox, at_start, is_trusted };
+            self.watches.entry(switch).or_insert_with(|| Watch::begin(watched));
+        }
     }
 
     fn take_up(&mut self, stored: StoredDeployment) {
@@ -213,6 +237,7 @@ impl Runner {
         loop {
             self.tick();
             self.follow_calendar().await?;
+            self.follow_recoveries().await?;
             self.admit();
             self.commit().await?;
             let next = std::mem::take(&mut self.turn.next);
@@ -232,12 +257,39 @@ impl Runner {
     fn wake_at(&self) -> Instant {
         let moment = self.moment();
         let deadlines = self.lives.values().filter_map(|held| held.live.deadline(moment, &self.policy));
-        let pause = admission::admit(self.on_switches(), moment.at, &self.policy).look_again;
-        deadlines.chain(pause).min().unwrap_or(Instant(u64::MAX)).min(moment.at + CALENDAR_EVERY)
+        let pause = self.admission().look_again;
+        deadlines
+            .chain(pause)
+            .chain(self.recovery_wakes_at())
+            .min()
+            .unwrap_or(Instant(u64::MAX))
+            .min(moment.at + CALENDAR_EVERY)
     }
 
-    fn on_switches(&self) -> impl Iterator<Item = admission::OnSwitch<'_>> {
-        self.lives.values().filter_map(|held| Some((self.nodes.get(&held.node)?.node.switch.0, &held.live)))
+    /// Who may be powered on now.
+    fn admission(&self) -> Admission {
+        let candidates = self.lives.values().filter_map(|held| {
+            let node = &self.nodes.get(&held.node)?.node;
+            let (is_slow, watts) = (node.attributes.is_pi3(), node.attributes.watts_max());
+            Some(Candidate { switch: node.switch.0, live: &held.live, is_slow, watts })
+        });
+        admission::admit(candidates, &self.supplies(), clock::now(), &self.policy)
+    }
+
+    /// What each switch has to give. A node that is not known to be off counts as on.
+    fn supplies(&self) -> HashMap<u64, Supply> {
+        let mut supplies: HashMap<u64, Supply> = HashMap::new();
+        for known in self.nodes.values() {
+            let supply = supplies.entry(known.node.switch.0).or_insert_with(|| Supply {
+                budget_watts: self.outside.budget_watts(known.node.switch),
+                drawn_watts: 0,
+            });
+            let held = known.deployment.and_then(|id| self.lives.get(&id));
+            if known.powered != Some(false) || held.is_some_and(|held| admission::is_in_flight(&held.live)) {
+                supply.drawn_watts = supply.drawn_watts.saturating_add(known.node.attributes.watts_max());
+            }
+        }
+        supplies
     }
 
     fn tick(&mut self) {
@@ -252,7 +304,7 @@ impl Runner {
 
     fn admit(&mut self) {
         loop {
-            let admitted = admission::admit(self.on_switches(), clock::now(), &self.policy).admitted;
+            let admitted = self.admission().admitted;
             if admitted.is_empty() {
                 return;
             }

@@ -70,6 +70,33 @@ impl Outside {
         }
     }
 
+    /// The line to a switch.
+    pub(super) fn line(&self, switch: SwitchId) -> Option<Line> {
+        self.queues.get(&switch).map(|(_, queue)| queue.line().clone())
+    }
+
+    /// The name of a switch.
+    pub(super) fn name_of(&self, switch: SwitchId) -> String {
+        self.queues.get(&switch).map_or_else(String::new, |(switch, _)| switch.attributes.name.clone())
+    }
+
+    /// Every switch.
+    pub(super) fn switches(&self) -> impl Iterator<Item = SwitchId> {
+        self.queues.keys().copied()
+    }
+
+    /// Starts a power job outside of any deployment.
+    pub(super) fn power(&mut self, switch: SwitchId, job: Job, done: impl FnOnce(Powered) + Send + 'static) {
+        if let Some((_, queue)) = self.queues.get_mut(&switch) {
+            queue.start(job, done);
+        }
+    }
+
+    /// What the outlets of a switch may deliver together.
+    pub(super) fn budget_watts(&self, switch: SwitchId) -> Option<u32> {
+        self.queues.get(&switch).and_then(|(switch, _)| switch.attributes.budget_watts)
+    }
+
     pub(super) fn publish(&self, status: NodeStatus) {
         self.link.publish(status);
     }
@@ -123,7 +150,7 @@ impl Outside {
 }
 
 /// The outlet of a node.
-fn port_of(node: &Node) -> Port {
+pub(super) fn port_of(node: &Node) -> Port {
     Port { port: node.attributes.port.clone(), node: node.attributes.name.clone() }
 }
 

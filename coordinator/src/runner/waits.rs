@@ -5,7 +5,7 @@ use super::{Held, Runner};
 use crate::clock;
 use crate::domain::deployment::Phase;
 use crate::domain::node::{Node, NodeId};
-use crate::machine::admission::is_in_flight;
+use crate::machine::admission::{Lack, is_in_flight};
 use crate::machine::waiting::{Around, waiting};
 use std::time::Duration;
 
@@ -22,9 +22,17 @@ impl Runner {
             switch: &attributes.switch,
             port: &attributes.port,
             form_until: held.form_until.min(held.until),
+            lack: if in_line { self.lack(held) } else { Lack::Turn },
             booting: if in_line { self.booting_beside(node) } else { vec![] },
         };
         waiting(&held.live, self.moment(), &self.policy, &around)
+    }
+
+    /// What the node of `held` has to wait for before it is powered on.
+    fn lack(&self, held: &Held) -> Lack {
+        let id = held.live.deployment.id;
+        let mut lacking = self.admission().lacking.into_iter();
+        lacking.find_map(|(who, lack)| (who == id).then_some(lack)).unwrap_or(Lack::Turn)
     }
 
     /// The names of the nodes that take up the places of the node's switch.

@@ -3,7 +3,7 @@
 
 use super::people::pinned_images;
 use super::schema::{self, StoreError};
-use super::{inventory, rows};
+use super::{inventory, rows, switches};
 use crate::clock::UnixMs;
 use crate::domain::environment::Environment;
 use crate::domain::switch::Switch;
@@ -88,7 +88,7 @@ impl Examination {
             |query: &str| one(query).map(|count| usize::try_from(count.unwrap_or(0)).unwrap_or(usize::MAX));
         Ok(Contents {
             environments: inventory::all_environments(&transaction)?,
-            switches: inventory::all_switches(&transaction)?,
+            switches: switches::all(&transaction)?,
             pinned: pinned_images(&transaction)?,
             nodes: count("SELECT count(*) FROM nodes")?,
             live: count("SELECT count(*) FROM deployments WHERE state <> 'ended'")?,

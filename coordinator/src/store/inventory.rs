@@ -1,17 +1,16 @@
-//! Nodes, switches and environments.
+//! Nodes and environments, and how they and switches are imported.
 
 use super::journal::{self, Actor};
 use super::schema::{Conflict, StoreError};
-use super::{Store, rows};
+use super::{Store, rows, switches};
 use crate::clock::UnixMs;
 use crate::domain::deployment::Form;
 use crate::domain::environment::Environment;
 use crate::domain::node::{Node, NodeAttributes, NodeId, Owes, SwitchId};
-use crate::domain::switch::{Switch, SwitchAttributes};
+use crate::domain::switch::SwitchAttributes;
 use piseduce_protocol::id::{BootNumber, Serial};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What an import did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +54,7 @@ pub(super) fn node(row: &Row<'_>) -> Result<Node, StoreError> {
             model: row.get("model")?,
             switch: row.get("switch")?,
             port: row.get("port")?,
+            watts: row.get("watts")?,
         },
         switch: SwitchId(row.get("switch_id")?),
         boot: BootNumber(row.get("boot")?),
@@ -86,38 +86,6 @@ pub(super) fn node_by_id(connection: &Connection, id: NodeId) -> Result<Node, St
     found.ok_or(StoreError::Row { what: "node number", found: id.0.to_string() })
 }
 
-fn switch(row: &Row<'_>) -> Result<Switch, StoreError> {
-    let protected: String = row.get("protected")?;
-    Ok(Switch {
-        id: SwitchId(row.get("id")?),
-        attributes: SwitchAttributes {
-            name: row.get("name")?,
-            driver: rows::json("driver", row.get("driver")?)?,
-            off_time: Duration::from_millis(row.get("off_time_ms")?),
-            protected: rows::json("list of ports", protected)?,
-            budget_watts: row.get("budget_watts")?,
-        },
-    })
-}
-
-fn put_switch(connection: &Connection, switch: &SwitchAttributes) -> Result<(), StoreError> {
-    let text = "settings have text keys only";
-    connection.execute(
-        "INSERT INTO switches (name, driver, off_time_ms, protected, budget_watts)
-         VALUES (:name, :driver, :off_time_ms, :protected, :budget_watts)
-         ON CONFLICT (name) DO UPDATE SET driver = excluded.driver, off_time_ms = excluded.off_time_ms,
-           protected = excluded.protected, budget_watts = excluded.budget_watts",
-        named_params! {
-            ":name": switch.name,
-            ":driver": serde_json::to_string(&switch.driver).expect(text),
-            ":off_time_ms": u64::try_from(switch.off_time.as_millis()).unwrap_or(u64::MAX),
-            ":protected": serde_json::to_string(&switch.protected).expect(text),
-            ":budget_watts": switch.budget_watts,
-        },
-    )?;
-    Ok(())
-}
-
 fn put_node(
     connection: &Connection,
     node: &NodeAttributes,
@@ -143,10 +111,11 @@ fn put_node(
     check_unique(connection, node, switch_id)?;
     connection
         .prepare_cached(
-            "INSERT INTO nodes (name, serial, serial_short, mac, model, switch_id, port)
-             VALUES (:name, :serial, :short, :mac, :model, :switch, :port)
+            "INSERT INTO nodes (name, serial, serial_short, mac, model, switch_id, port, watts)
+             VALUES (:name, :serial, :short, :mac, :model, :switch, :port, :watts)
              ON CONFLICT (name) DO UPDATE SET serial = excluded.serial, serial_short = excluded.serial_short,
-               mac = excluded.mac, model = excluded.model, switch_id = excluded.switch_id, port = excluded.port",
+               mac = excluded.mac, model = excluded.model, switch_id = excluded.switch_id, port = excluded.port,
+               watts = excluded.watts",
         )?
         .execute(named_params! {
             ":name": node.name,
@@ -156,6 +125,7 @@ fn put_node(
             ":model": node.model,
             ":switch": switch_id,
             ":port": node.port,
+            ":watts": node.watts,
         })?;
     *if before.is_some() { &mut imported.changed } else { &mut imported.added } += 1;
     Ok(())
@@ -196,7 +166,7 @@ fn check_unique(connection: &Connection, node: &NodeAttributes, switch_id: u64) 
 
 /// Nobody could switch a node on a protected outlet.
 fn check_protected(connection: &Connection) -> Result<(), StoreError> {
-    let switches = all_switches(connection)?;
+    let switches = switches::all(connection)?;
     for node in rows::all(connection, NODE, [], node)? {
         let its = switches.iter().find(|switch| switch.id == node.switch);
         if its.is_some_and(|switch| switch.attributes.protects(&node.attributes.port)) {
@@ -225,7 +195,7 @@ impl Store {
     ) -> Result<Imported, StoreError> {
         self.write(move |connection| {
             for switch in &switches {
-                put_switch(connection, switch)?;
+                switches::put(connection, switch)?;
             }
             let mut imported = Imported::default();
             for node in &nodes {
@@ -251,14 +221,6 @@ impl Store {
     /// When the store fails.
     pub async fn nodes(&self) -> Result<Vec<Node>, StoreError> {
         self.read(|connection| rows::all(connection, &format!("{NODE} ORDER BY nodes.name"), [], node)).await
-    }
-
-    /// All switches, by name.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn switches(&self) -> Result<Vec<Switch>, StoreError> {
-        self.read(all_switches).await
     }
 
     /// Adds an environment.
@@ -323,10 +285,6 @@ impl Store {
     pub async fn environments(&self) -> Result<Vec<Environment>, StoreError> {
         self.read(all_environments).await
     }
-}
-
-pub(super) fn all_switches(connection: &Connection) -> Result<Vec<Switch>, StoreError> {
-    rows::all(connection, "SELECT * FROM switches ORDER BY name", [], switch)
 }
 
 pub(super) fn all_environments(connection: &Connection) -> Result<Vec<Environment>, StoreError> {

@@ -14,6 +14,7 @@ mod people;
 mod retention;
 mod rows;
 mod schema;
+mod switches;
 
 pub use deployments::{Change, Opened, Saved, StoredDeployment, Wanted};
 pub use examine::{Contents, Examination, Examined, SCHEMA_VERSION};
@@ -23,6 +24,7 @@ pub use logs::{AgentHello, AgentLine, AgentWord, AgentWords, ScriptOutput};
 pub use meta::ClockStep;
 pub use retention::{Pruned, Retention};
 pub use schema::{Conflict, StoreError};
+pub use switches::SwitchSaid;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use std::path::Path;

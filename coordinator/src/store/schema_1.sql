@@ -17,7 +17,10 @@ CREATE TABLE switches (
   off_time_ms INTEGER NOT NULL,
   -- Outlets that nobody switches, as a JSON list.
   protected   TEXT NOT NULL,
-  budget_watts INTEGER
+  budget_watts INTEGER,
+  -- For how long it said that it had been running, and when: how a restart is known after one of ours.
+  uptime_ms   INTEGER,
+  uptime_at_ms INTEGER
 ) STRICT;
 
 CREATE TABLE nodes (
@@ -30,6 +33,7 @@ CREATE TABLE nodes (
   model        TEXT NOT NULL,
   switch_id    INTEGER NOT NULL REFERENCES switches (id),
   port         TEXT NOT NULL,
+  watts        INTEGER,
   boot         INTEGER NOT NULL DEFAULT 0,
   -- The wipe that the card owes to the user who had it last, and who that was.
   owes         TEXT,

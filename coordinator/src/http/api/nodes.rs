@@ -140,6 +140,7 @@ fn node(entry: NodeEntry) -> Result<NodeAttributes, crate::domain::node::NodeErr
         model: entry.model,
         switch: entry.switch,
         port: entry.port,
+        watts: entry.watts,
     };
     attributes.checked()
 }
