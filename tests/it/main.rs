@@ -12,6 +12,7 @@ mod demo;
 mod deploy;
 mod docs;
 mod doctor;
+mod drivers;
 mod house;
 mod images;
 mod machine;

@@ -18,6 +18,7 @@ fn around() -> Around<'static> {
         node: "pi-1",
         switch: "poe-1",
         port: "7",
+        by_hand: false,
         form_until: UnixMs(1_795_447_800_000),
         lack: Lack::Turn,
         booting: vec!["pi-2", "pi-3"],

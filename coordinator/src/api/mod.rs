@@ -11,7 +11,7 @@ pub use deployments::{
     JournalEntry, LogsView, RunView, ScriptView, Started,
 };
 pub use environments::{EnvironmentView, ImageView, PartitionView, RemovedView};
-pub use inventory::{ImportedView, Inventory, NodeEntry, NodeView, OwesView, SwitchEntry};
+pub use inventory::{ImportedView, Inventory, NodeEntry, NodeView, OwesView, SwitchEntry, SwitchedView};
 
 use serde::{Deserialize, Serialize};
 

@@ -5,6 +5,7 @@ use super::deploy::{self, DeployOptions, Ended};
 use super::deployments::{self, DeploymentCommand};
 use super::error::ClientError;
 use super::nodes::{self, NodeCommand};
+use super::switches::{self, SwitchCommand};
 use crate::print::Output;
 use clap::{Args, Subcommand};
 
@@ -27,6 +28,9 @@ pub enum Command {
     /// The nodes of the rack
     #[command(subcommand)]
     Node(NodeCommand),
+    /// The switches that power nodes
+    #[command(subcommand)]
+    Switch(SwitchCommand),
     /// Hold free nodes; their form stays open for 15 minutes
     Reserve {
         /// Nodes by name
@@ -71,6 +75,7 @@ pub fn run(options: &ConnectionOptions, output: Output, command: Command) -> Res
     match command {
         Command::Node(NodeCommand::Test(nodes)) => return ask("test", &nodes),
         Command::Node(command) => nodes::node(&connection, output, command)?,
+        Command::Switch(command) => switches::switch(&connection, output, command)?,
         Command::Reserve { nodes, time } => nodes::reserve(&connection, output, nodes, time.into())?,
         Command::Deploy(options) => return deploy::deploy(&connection, output, *options),
         Command::Cancel(nodes) => return ask("cancel", &nodes),

@@ -11,6 +11,7 @@ mod follow;
 mod interrupt;
 mod logs;
 mod nodes;
+mod switches;
 mod table;
 mod tables;
 mod watch;

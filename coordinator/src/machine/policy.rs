@@ -20,7 +20,8 @@ pub struct Policy {
     pub stop_max: Duration,
     /// How long an agent may take to leave the boot root before its power is cycled.
     pub leave_max: Duration,
-    /// How long a power job may take, retries of an unreachable switch included.
+    /// How long a power job may take. The queue of each switch has limits of its own, and a person who switches by
+    /// hand has a day: this is for a queue that never answers.
     pub power_max: Duration,
     /// How old our own broker link must be before silence counts against a node.
     pub link_settle: Duration,
@@ -52,7 +53,7 @@ impl Default for Policy {
             env_boot_blocked_max: Duration::from_secs(600),
             stop_max: Duration::from_secs(2),
             leave_max: Duration::from_secs(60),
-            power_max: Duration::from_secs(11 * 60),
+            power_max: Duration::from_secs(25 * 3600),
             link_settle: Duration::from_secs(30),
             beat_max: Duration::from_secs(15),
             script_report_max: Duration::from_secs(660),

@@ -31,6 +31,8 @@ pub struct Around<'a> {
     pub switch: &'a str,
     /// Its outlet there.
     pub port: &'a str,
+    /// Whether a person switches that outlet.
+    pub by_hand: bool,
     /// Until when its form may stay open.
     pub form_until: UnixMs,
     /// For a node that may not be powered on yet: what its switch has not got.
@@ -97,6 +99,12 @@ fn power(live: &Live, active: &Active, moment: Moment, around: &Around<'_>) -> S
             ("is off", format!("because of {}, before the node is quarantined", cause.name.as_str()))
         }
     };
+    if around.by_hand {
+        let turn = if active.phase == Phase::On { "on" } else { "off" };
+        return format!(
+            "somebody to switch port {port} of {switch} {turn} by hand, then `piseduce switch done {switch} {port}`, {next}"
+        );
+    }
     // Nothing happens while a switch is silent, so nothing has counted that time yet.
     let in_phase = live.clocks.in_phase + moment.at.since(live.clocks.counted_to);
     let silent = match in_phase >= SWITCH_SILENT {

@@ -4,6 +4,7 @@
 
 mod command;
 mod line;
+mod manual;
 mod queue;
 mod secrets;
 mod snmp;
@@ -144,5 +145,6 @@ pub fn open(driver: &Driver) -> Arc<dyn PowerSwitch> {
     match driver {
         Driver::Command(settings) => Arc::new(command::CommandSwitch::new(settings)),
         Driver::Snmp(settings) => Arc::new(snmp::SnmpSwitch::new(settings)),
+        Driver::Manual => Arc::new(manual::ManualSwitch::default()),
     }
 }

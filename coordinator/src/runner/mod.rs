@@ -156,7 +156,7 @@ impl Runner {
     }
 
     async fn load_inventory(&mut self) -> Result<(), StoreError> {
-        self.outside.set_switches(self.store.switches().await?);
+        let anew = self.outside.set_switches(self.store.switches().await?);
         for node in self.store.nodes().await? {
             self.serials.retain(|_, id| *id != node.id);
             self.serials.insert(node.attributes.serial, node.id);
@@ -170,6 +170,7 @@ impl Runner {
             }
         }
         self.outside.set_places(self.nodes.values().map(|known| &known.node));
+        self.power_again(&anew);
         Ok(())
     }
 

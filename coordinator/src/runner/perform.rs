@@ -6,10 +6,11 @@ use crate::bus::link::Link;
 use crate::clock::{self, UnixMs};
 use crate::credentials::Credentials;
 use crate::domain::deployment::Deployment;
+use crate::domain::driver::Driver;
 use crate::domain::node::{Node, SwitchId};
 use crate::domain::switch::Switch;
 use crate::machine::Effect;
-use crate::machine::effect::Ask;
+use crate::machine::effect::{Ask, outstanding};
 use crate::machine::event::Powered;
 use crate::power::{self, Job, Limits, Line, Lines, Places, Port, Power, PowerQueue};
 use crate::store::JournalId;
@@ -37,13 +38,16 @@ impl Outside {
         Outside { link, credentials, head, queues: HashMap::new(), lines }
     }
 
-    /// Takes up these switches; the queue of one that did not change goes on.
-    pub(super) fn set_switches(&mut self, switches: Vec<Switch>) {
+    /// Takes up these switches; the queue of one that did not change goes on. Returns the others: what was in their
+    /// queues is forgotten and must be asked again.
+    pub(super) fn set_switches(&mut self, switches: Vec<Switch>) -> Vec<SwitchId> {
+        let mut anew = Vec::new();
         let mut before = std::mem::take(&mut self.queues);
         for switch in switches {
             let queue = match before.remove(&switch.id) {
                 Some((same, queue)) if same == switch => queue,
                 _ => {
+                    anew.push(switch.id);
                     let Switch { attributes, .. } = &switch;
                     let line = Line::new(power::open(&attributes.driver));
                     PowerQueue::new(
@@ -57,6 +61,12 @@ impl Outside {
             self.queues.insert(switch.id, (switch, queue));
         }
         self.lines.set(self.queues.values().map(|(switch, queue)| (switch.clone(), queue.line().clone())));
+        anew
+    }
+
+    /// Whether a person switches the outlets of this switch.
+    pub(super) fn by_hand(&self, switch: SwitchId) -> bool {
+        self.queues.get(&switch).is_some_and(|(switch, _)| switch.attributes.driver == Driver::Manual)
     }
 
     /// Tells each queue which node belongs at which outlet.
@@ -170,6 +180,22 @@ impl Runner {
                 }
                 Effect::Refuse(_) => unreachable!("refusals are answered in the turn that brings them"),
             }
+        }
+    }
+
+    /// Asks again for what was in the queues of these switches when they were taken up anew: those jobs never answer.
+    pub(super) fn power_again(&mut self, switches: &[SwitchId]) {
+        let on_them = self.lives.iter().filter(|(_, held)| {
+            self.nodes.get(&held.node).is_some_and(|known| switches.contains(&known.node.switch))
+        });
+        let asked = on_them.filter_map(|(id, held)| {
+            let effect = outstanding(&held.live.deployment)?;
+            matches!(effect, Effect::PowerOff(_) | Effect::PowerOn(_)).then_some((*id, effect))
+        });
+        // With the effects of this turn, so that what it changes is saved first; a change of the same turn has
+        // effects of its own, which are later than these.
+        for (id, effect) in asked.collect::<Vec<_>>() {
+            self.turn.effects.entry(id).or_insert_with(|| vec![effect]);
         }
     }
 

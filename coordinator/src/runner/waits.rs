@@ -21,6 +21,7 @@ impl Runner {
             node: &attributes.name,
             switch: &attributes.switch,
             port: &attributes.port,
+            by_hand: self.outside.by_hand(node.switch),
             form_until: held.form_until.min(held.until),
             lack: if in_line { self.lack(held) } else { Lack::Turn },
             booting: if in_line { self.booting_beside(node) } else { vec![] },

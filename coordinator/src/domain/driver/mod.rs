@@ -17,6 +17,8 @@ pub enum Driver {
     Command(CommandSettings),
     /// A PoE switch that speaks SNMP.
     Snmp(SnmpSettings),
+    /// A person, who is asked.
+    Manual,
 }
 
 /// What is wrong with a driver's settings.
@@ -39,6 +41,7 @@ impl Driver {
         match self {
             Driver::Command(_) => "command",
             Driver::Snmp(_) => "snmp",
+            Driver::Manual => "manual",
         }
     }
 
@@ -50,6 +53,7 @@ impl Driver {
         match self {
             Driver::Command(settings) => settings.check(),
             Driver::Snmp(settings) => settings.check(),
+            Driver::Manual => Ok(()),
         }
     }
 }

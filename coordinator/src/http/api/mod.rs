@@ -5,6 +5,7 @@ mod environments;
 mod logs;
 mod nodes;
 mod reservations;
+mod switches;
 
 use super::Shared;
 use super::auth::Asker;
@@ -28,7 +29,8 @@ pub(super) fn routes() -> Router<Shared> {
         .merge(reservations::routes())
         .merge(environments::routes())
         .merge(deployments::routes())
-        .merge(logs::routes());
+        .merge(logs::routes())
+        .merge(switches::routes());
     Router::new().nest("/api/v1", v1).fallback(unknown)
 }
 

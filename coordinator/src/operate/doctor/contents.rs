@@ -111,6 +111,7 @@ fn switches(contents: &Contents) -> Check {
     let mut programs = HashSet::new();
     let mut wrong = Vec::new();
     for switch in &contents.switches {
+        // Only the `command` driver needs a program.
         let Driver::Command(CommandSettings { argv }) = &switch.attributes.driver else { continue };
         let Some(program) = argv.first() else { continue };
         if programs.insert(program) && !is_program(program) {
