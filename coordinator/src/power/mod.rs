@@ -3,6 +3,7 @@
 //! A new driver is a file here, its settings in [`crate::domain::driver`], and one arm of [`open`].
 
 mod command;
+mod http;
 mod line;
 mod manual;
 mod queue;
@@ -104,6 +105,14 @@ pub trait PowerSwitch: Send + Sync {
     /// Reads what `port` shows.
     fn read<'a>(&'a self, port: &'a Port) -> Answer<'a, Reading>;
 
+    /// Reads everything that `port` shows.
+    fn view<'a>(&'a self, port: &'a Port) -> Answer<'a, PortView> {
+        Box::pin(async move {
+            let Reading { on, delivering } = self.read(port).await?;
+            Ok(PortView { port: port.port.clone(), on: Some(on), delivering, ..PortView::default() })
+        })
+    }
+
     /// Whether `read` shows what the switch does; if not, a `set` is believed once it was sent.
     fn reads_back(&self) -> bool {
         true
@@ -145,6 +154,7 @@ pub fn open(driver: &Driver) -> Arc<dyn PowerSwitch> {
     match driver {
         Driver::Command(settings) => Arc::new(command::CommandSwitch::new(settings)),
         Driver::Snmp(settings) => Arc::new(snmp::SnmpSwitch::new(settings)),
+        Driver::Http(settings) => Arc::new(http::HttpSwitch::new(settings)),
         Driver::Manual => Arc::new(manual::ManualSwitch::default()),
     }
 }

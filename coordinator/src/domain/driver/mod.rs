@@ -6,6 +6,12 @@ mod snmp;
 
 pub use command::CommandSettings;
 pub use snmp::{SnmpObjects, SnmpPreset, SnmpSettings, SnmpVersion};
+mod http;
+
+pub use command::CommandSettings;
+pub use http::{
+    HttpLogin, HttpMeaning, HttpPreset, HttpRequest, HttpSettings, HttpState, HttpSuccess, Piece, pieces,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +23,8 @@ pub enum Driver {
     Command(CommandSettings),
     /// A PoE switch that speaks SNMP.
     Snmp(SnmpSettings),
+    /// A switch, plug or controller that is asked over HTTP.
+    Http(Box<HttpSettings>),
     /// A person, who is asked.
     Manual,
 }
@@ -41,6 +49,7 @@ impl Driver {
         match self {
             Driver::Command(_) => "command",
             Driver::Snmp(_) => "snmp",
+            Driver::Http(_) => "http",
             Driver::Manual => "manual",
         }
     }
@@ -53,6 +62,7 @@ impl Driver {
         match self {
             Driver::Command(settings) => settings.check(),
             Driver::Snmp(settings) => settings.check(),
+            Driver::Http(settings) => settings.check(),
             Driver::Manual => Ok(()),
         }
     }
