@@ -170,3 +170,27 @@ fn a_silent_switch_an_open_form_and_a_rest_say_what_comes_next() {
     live.deployment.form = Some(Arc::new(opaque));
     assert!(words(&live, None).unwrap().contains("to ask what to boot"));
 }
+
+#[test]
+fn a_person_who_switches_by_hand_is_told_what_to_switch_and_how_to_say_so() {
+    let mut seen = 0;
+    for live in everywhere() {
+        let Condition::Active(active) = &live.deployment.condition else { continue };
+        let moment = Moment { at: live.clocks.counted_to, link_since: Some(Instant(0)) };
+        let by_hand = Around { by_hand: true, ..around() };
+        let told = waiting(&live, moment, &Policy::default(), &by_hand).expect("an active deployment waits");
+        let expected = match active.phase {
+            Phase::Off => {
+                "somebody to switch port 7 of poe-1 off by hand, then `piseduce switch done poe-1 7`"
+            }
+            Phase::On => "somebody to switch port 7 of poe-1 on by hand, then `piseduce switch done poe-1 7`",
+            _ => {
+                assert!(!told.contains("by hand"), "{told}");
+                continue;
+            }
+        };
+        assert!(told.starts_with(expected), "{told}");
+        seen += 1;
+    }
+    assert!(seen > 100, "{seen}");
+}
