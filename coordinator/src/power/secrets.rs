@@ -7,7 +7,11 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+/// What stands for a secret in texts for people.
+const HIDDEN: &str = "***";
+
 /// Names and values; no Debug, so that no log shows them.
+#[derive(Default)]
 pub(super) struct Secrets(BTreeMap<String, String>);
 
 impl Secrets {
@@ -48,6 +52,31 @@ impl Secrets {
         let missing = || PowerError::Refused(format!("the secrets file {} has no `{name}`", file.display()));
         self.get(name).ok_or_else(missing)
     }
+
+    /// `text` without any secret, nor any of `more`, in the forms in which they are sent.
+    pub(super) fn hide<'a>(&'a self, text: &str, more: impl Iterator<Item = &'a str>) -> String {
+        let values = self.0.values().map(String::as_str).chain(more).filter(|value| !value.is_empty());
+        let mut forms: Vec<String> =
+            values.flat_map(|value| [value.to_owned(), in_url(value), in_json(value)]).collect();
+        // The longest first: a secret within another one would leave the rest of it.
+        forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+        forms.iter().fold(text.to_owned(), |text, form| text.replace(form, HIDDEN))
+    }
+}
+
+/// Percent-encoded for any part of a URL and for forms (RFC 3986, 2.3).
+pub(super) fn in_url(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}
+
+/// Escaped for the inside of a JSON string.
+pub(super) fn in_json(text: &str) -> String {
+    let quoted = serde_json::Value::from(text).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
 }
 
 #[cfg(test)]

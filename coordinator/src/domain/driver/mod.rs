@@ -2,16 +2,14 @@
 //! an operator wrote is what is kept, and no setting holds a secret, only the path of the file that has it.
 
 mod command;
-mod snmp;
-
-pub use command::CommandSettings;
-pub use snmp::{SnmpObjects, SnmpPreset, SnmpSettings, SnmpVersion};
 mod http;
+mod snmp;
 
 pub use command::CommandSettings;
 pub use http::{
     HttpLogin, HttpMeaning, HttpPreset, HttpRequest, HttpSettings, HttpState, HttpSuccess, Piece, pieces,
 };
+pub use snmp::{SnmpObjects, SnmpPreset, SnmpSettings, SnmpVersion};
 
 use serde::{Deserialize, Serialize};
 

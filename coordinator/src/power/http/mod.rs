@@ -6,15 +6,14 @@
 //! again. Any other answer that is no success is a refusal, told with the beginning of its body.
 
 mod presets;
-mod secrets;
 mod template;
 
 #[cfg(test)]
 mod tests;
 
+use super::secrets::Secrets;
 use super::{Answer, Port, PortView, Power, PowerError, PowerSwitch, Reading};
 use crate::domain::driver::{HttpLogin, HttpMeaning, HttpRequest, HttpSettings, HttpState};
-use secrets::Secrets;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

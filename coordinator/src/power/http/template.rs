@@ -1,6 +1,6 @@
 //! From settings to what is sent: placeholders are filled in, each as its place wants it.
 
-use super::secrets::{Secrets, in_json, in_url};
+use super::super::secrets::{Secrets, in_json, in_url};
 use crate::domain::driver::{HttpRequest, Piece, pieces};
 use crate::power::{Port, PowerError};
 

@@ -1,5 +1,6 @@
 //! The driver against a switch with faults to order, and each preset against a switch as its vendor documents it.
 
+use super::super::secrets;
 use super::*;
 use crate::domain::driver::{HttpPreset, HttpSuccess};
 use axum::body::Bytes;
@@ -343,9 +344,9 @@ async fn a_secrets_file_that_others_can_read_is_refused() {
         switch.set(&port("1"), Power::On).await.unwrap_err().to_string()
     };
     let public = ask(None, 0o640).await;
-    assert!(public.contains("others may read it (mode 640): chmod 600"), "{public}");
+    assert!(public.contains("has mode 640: `chmod 600"), "{public}");
     let wrong = ask(Some("password = hunter2\n"), 0o600).await;
-    assert!(wrong.contains("no list of NAME") && !wrong.contains("hunter2"), "{wrong}");
+    assert!(wrong.contains("not what it should be") && !wrong.contains("hunter2"), "{wrong}");
     let missing = ask(Some("user = 'root'\n"), 0o600).await;
     assert!(missing.contains("has no `password`"), "{missing}");
 }
