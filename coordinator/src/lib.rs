@@ -19,6 +19,7 @@ pub mod permission;
 pub mod power;
 pub mod print;
 pub mod runner;
+pub mod serial_port;
 pub mod service_manager;
 pub mod signal;
 pub mod store;

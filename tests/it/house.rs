@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// The coordinator's rooms, ground floor first.
 const COORDINATOR: [&[&str]; 9] = [
     &["clock", "clock_trust", "print", "signal"],
-    &["domain", "service_manager"],
+    &["domain", "serial_port", "service_manager"],
     &["api", "machine", "permission", "credentials"],
     &["bus", "image", "netboot", "power", "store"],
     &["runner"],

@@ -9,6 +9,7 @@ mod manual;
 mod queue;
 mod secrets;
 mod snmp;
+mod serial;
 
 pub use line::{Line, Lines};
 pub use queue::{Job, Limits, Places, PowerQueue};
@@ -149,12 +150,13 @@ pub trait PowerSwitch: Send + Sync {
     }
 }
 
-/// The driver with these settings. Whatever is wrong with them is told by each request, until it is mended.
+/// The driver with these settings; must be called in a runtime. Whatever is wrong with them is told by each request, until it is mended.
 pub fn open(driver: &Driver) -> Arc<dyn PowerSwitch> {
     match driver {
         Driver::Command(settings) => Arc::new(command::CommandSwitch::new(settings)),
         Driver::Snmp(settings) => Arc::new(snmp::SnmpSwitch::new(settings)),
         Driver::Http(settings) => Arc::new(http::HttpSwitch::new(settings)),
         Driver::Manual => Arc::new(manual::ManualSwitch::default()),
+        Driver::Serial(settings) => Arc::new(serial::SerialSwitch::new(settings)),
     }
 }

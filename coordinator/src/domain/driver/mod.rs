@@ -3,15 +3,18 @@
 
 mod command;
 mod http;
+pub(crate) mod serial;
 mod snmp;
 
 pub use command::CommandSettings;
 pub use http::{
     HttpLogin, HttpMeaning, HttpPreset, HttpRequest, HttpSettings, HttpState, HttpSuccess, Piece, pieces,
 };
+pub use serial::SerialSettings;
 pub use snmp::{SnmpObjects, SnmpPreset, SnmpSettings, SnmpVersion};
 
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// How to speak to a switch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +28,8 @@ pub enum Driver {
     Http(Box<HttpSettings>),
     /// A person, who is asked.
     Manual,
+    /// A relay board on a serial line.
+    Serial(SerialSettings),
 }
 
 /// What is wrong with a driver's settings.
@@ -49,6 +54,16 @@ impl Driver {
             Driver::Snmp(_) => "snmp",
             Driver::Http(_) => "http",
             Driver::Manual => "manual",
+            Driver::Serial(_) => "serial",
+        }
+    }
+
+    /// The file that has its secrets.
+    pub fn secrets(&self) -> Option<&Path> {
+        match self {
+            Driver::Snmp(settings) => Some(&settings.secrets),
+            Driver::Http(settings) => settings.secrets.as_deref().map(Path::new),
+            Driver::Command(_) | Driver::Serial(_) | Driver::Manual => None,
         }
     }
 
@@ -62,6 +77,7 @@ impl Driver {
             Driver::Snmp(settings) => settings.check(),
             Driver::Http(settings) => settings.check(),
             Driver::Manual => Ok(()),
+            Driver::Serial(settings) => settings.check(),
         }
     }
 }

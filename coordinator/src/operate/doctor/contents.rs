@@ -3,7 +3,7 @@
 use super::Check;
 use crate::clock;
 use crate::data_directory::{IMAGES, STORE};
-use crate::domain::driver::{CommandSettings, Driver};
+use crate::domain::driver::{CommandSettings, Driver, SerialSettings};
 use crate::domain::reservation::utc;
 use crate::image::ImageFiles;
 use crate::store::{Contents, Examination, SCHEMA_VERSION, StoreError};
@@ -106,23 +106,45 @@ fn images(root: &Path, contents: &Contents) -> Check {
     Check::fail("images", wrong.join("; "), advice)
 }
 
-/// The programs by which switches are spoken to, which are the operator's own.
+/// The programs and devices by which switches are spoken to, which are the operator's own.
 fn switches(contents: &Contents) -> Check {
-    let mut programs = HashSet::new();
+    let mut used = HashSet::new();
     let mut wrong = Vec::new();
     for switch in &contents.switches {
-        // Only the `command` driver needs a program.
-        let Driver::Command(CommandSettings { argv }) = &switch.attributes.driver else { continue };
-        let Some(program) = argv.first() else { continue };
-        if programs.insert(program) && !is_program(program) {
-            wrong.push(format!("{program} of switch {} is no program", switch.attributes.name));
+        let name = &switch.attributes.name;
+        match &switch.attributes.driver {
+            Driver::Command(CommandSettings { argv }) => {
+                let Some(program) = argv.first() else { continue };
+                if used.insert(program) && !is_program(program) {
+                    wrong.push(format!("{program} of switch {name} is no program"));
+                }
+            }
+            Driver::Serial(SerialSettings { device, .. }) => {
+                if used.insert(device) && !Path::new(device).exists() {
+                    wrong.push(format!("{device} of switch {name} is not there"));
+                }
+            }
+            Driver::Snmp(_) | Driver::Http(_) | Driver::Manual => {}
         }
+        let file = switch.attributes.driver.secrets();
+        wrong.extend(file.filter(|file| !is_private(file)).map(|file| {
+            format!("the secrets file {} of switch {name} is missing, or others may read it", file.display())
+        }));
     }
     if wrong.is_empty() {
-        return Check::ok("switches", format!("{}, each with its program", contents.switches.len()));
+        return Check::ok(
+            "switches",
+            format!("{}, each with its program, device and secrets", contents.switches.len()),
+        );
     }
-    let advice = "put it there, executable; every request to the switch stays unanswered until then";
+    let advice =
+        "put it there, executable, plug it in, or `chmod 600` it; no request to the switch succeeds until then";
     Check::fail("switches", wrong.join("; "), advice)
+}
+
+/// Whether only its owner may read the file.
+fn is_private(file: &Path) -> bool {
+    file.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o077 == 0)
 }
 
 /// Whether a program can be started by this word, as execvp(3) looks for it.
