@@ -4,6 +4,7 @@ mod broker;
 
 use crate::bus::link::Link;
 use crate::config::Config;
+use crate::console::Consoles;
 use crate::credentials::Credentials;
 use crate::data_directory::{ADDRESSES, Addresses, DataDirectory};
 use crate::http::{self, Inner, Shared};
@@ -54,7 +55,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let broker = Broker::open(&config, door, epoch).await?;
     let link = Link::start(broker.link.clone(), credentials.clone(), board.live_boots(), heard);
     let lines = Lines::default();
-    let outside = Outside::new(link.clone(), credentials.clone(), head.clone(), lines.clone());
+    let consoles = Consoles::default();
+    let outside =
+        Outside::new(link.clone(), credentials.clone(), head.clone(), lines.clone(), consoles.clone());
     let (runner, handle) = Runner::load(
         store.clone(),
         config.policy.clone(),
@@ -96,6 +99,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         credentials,
         library,
         lines,
+        consoles,
         broker: broker.advertised.to_string(),
         agents: broker.agents.clone(),
         head,

@@ -7,6 +7,7 @@ pub mod client;
 pub mod clock;
 pub mod clock_trust;
 pub mod config;
+pub mod console;
 pub mod credentials;
 pub mod data_directory;
 pub mod domain;

@@ -64,6 +64,16 @@ pub fn line(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
+/// Bytes of somebody else's, as they are and at once.
+///
+/// # Errors
+/// When nobody reads them any more.
+pub fn bytes(bytes: &[u8]) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()
+}
+
 /// Text for the user's eyes that is no result.
 pub fn aside(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");

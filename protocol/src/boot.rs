@@ -78,6 +78,9 @@ const TOKEN: &str = "piseduce.token";
 const BROKER_USER: &str = "piseduce.broker_user";
 const BROKER_PASSWORD: &str = "piseduce.broker_password";
 
+/// The parameters whose values are secrets, for whoever shows what a boot root prints.
+pub const SECRET_PARAMETERS: [&str; 2] = [TOKEN, BROKER_PASSWORD];
+
 impl BootParameters {
     /// The parameters as words of a kernel command line.
     pub fn render(&self) -> String {

@@ -5,6 +5,7 @@
 
 pub mod board;
 pub mod cards;
+pub mod console;
 pub mod coordinator;
 pub mod false_agent;
 pub mod images;

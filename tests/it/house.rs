@@ -11,7 +11,7 @@ const COORDINATOR: [&[&str]; 9] = [
     &["clock", "clock_trust", "print", "signal"],
     &["domain", "serial_port", "service_manager"],
     &["api", "machine", "permission", "credentials"],
-    &["bus", "image", "netboot", "power", "store"],
+    &["bus", "console", "image", "netboot", "power", "store"],
     &["runner"],
     &["http"],
     &["config"],

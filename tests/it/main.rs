@@ -7,6 +7,7 @@ mod broker;
 mod calendar;
 mod cards;
 mod client;
+mod consoles;
 mod crashes;
 mod demo;
 mod deploy;

@@ -114,6 +114,18 @@ pub struct LogsView {
     pub agent: Vec<AgentLineView>,
     /// What the run's script left behind.
     pub script: Option<ScriptView>,
+    /// The end of the node's console when the run came to a bad end.
+    #[serde(default)]
+    pub console: Option<ConsoleEndView>,
+}
+
+/// The end of a node's console, without the secrets of its boot.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ConsoleEndView {
+    /// What was said.
+    pub text: String,
+    /// Until when.
+    pub unix_ms: u64,
 }
 
 /// One line of an agent's log.
@@ -216,6 +228,9 @@ pub struct RunView {
     pub agent: Vec<AgentLineView>,
     /// What the script left behind.
     pub script: Option<ScriptView>,
+    /// The end of the node's console when the run came to a bad end.
+    #[serde(default)]
+    pub console: Option<ConsoleEndView>,
 }
 
 /// What was started on one node.

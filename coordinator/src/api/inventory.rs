@@ -1,5 +1,6 @@
 //! Nodes and switches: as they are, and as they are registered.
 
+use crate::domain::console::ConsoleSettings;
 use crate::domain::driver::Driver;
 use piseduce_protocol::command::Wipe;
 use piseduce_protocol::id::Serial;
@@ -26,10 +27,26 @@ pub struct NodeView {
     /// The wipe that its card owes before another user's deployment.
     #[serde(default)]
     pub owes: Option<OwesView>,
+    /// Its console, if it has one.
+    #[serde(default)]
+    pub console: Option<ConsoleView>,
     /// Its deployment; none when it is free.
     pub deployment: Option<DeploymentStatus>,
     /// Until when it is held.
     pub until_unix_ms: Option<u64>,
+}
+
+/// The serial device at a node's UART.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ConsoleView {
+    /// The device on the head node.
+    pub device: String,
+    /// Its speed in baud.
+    pub speed: u32,
+    /// Whether people may type.
+    pub write: bool,
+    /// What is wrong with the device now.
+    pub trouble: Option<String>,
 }
 
 /// A wipe that was recorded and not carried out yet.
@@ -91,6 +108,9 @@ pub struct NodeEntry {
     /// What it may draw with everything on it, in watts, if that is not what its model may.
     #[serde(default)]
     pub watts: Option<u32>,
+    /// The serial device at its UART.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console: Option<ConsoleSettings>,
 }
 
 /// What an import did.

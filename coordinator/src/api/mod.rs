@@ -7,11 +7,13 @@ mod environments;
 mod inventory;
 
 pub use deployments::{
-    AgentLineView, AgentView, DeployRequest, DeploymentExport, DeploymentHistory, DeploymentView, FormView,
-    JournalEntry, LogsView, RunView, ScriptView, Started,
+    AgentLineView, AgentView, ConsoleEndView, DeployRequest, DeploymentExport, DeploymentHistory,
+    DeploymentView, FormView, JournalEntry, LogsView, RunView, ScriptView, Started,
 };
 pub use environments::{EnvironmentView, ImageView, PartitionView, RemovedView};
-pub use inventory::{ImportedView, Inventory, NodeEntry, NodeView, OwesView, SwitchEntry, SwitchedView};
+pub use inventory::{
+    ConsoleView, ImportedView, Inventory, NodeEntry, NodeView, OwesView, SwitchEntry, SwitchedView,
+};
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,7 @@
 //! The subcommands that ask the coordinator.
 
 use super::connection::{Connection, ConnectionOptions};
+use super::console::{self, ConsoleOptions};
 use super::deploy::{self, DeployOptions, Ended};
 use super::deployments::{self, DeploymentCommand};
 use super::error::ClientError;
@@ -47,6 +48,8 @@ pub enum Command {
     /// What was and is being deployed
     #[command(subcommand)]
     Deployment(DeploymentCommand),
+    /// Show what a node says on its console, and type there
+    Console(ConsoleOptions),
     /// Power nodes off and on, and go on from the last registered state
     Reboot(Nodes),
     /// Start deployments again from the beginning
@@ -86,6 +89,7 @@ pub fn run(options: &ConnectionOptions, output: Output, command: Command) -> Res
             connection.post::<()>("clock/confirm", &())?;
             output.tell("clock", "believed", |_| "the head's clock is believed".into());
         }
+        Command::Console(options) => console::console(&connection, &options)?,
         Command::Deployment(command) => return deployments::deployment(&connection, output, command),
     }
     Ok(Ended::Well)

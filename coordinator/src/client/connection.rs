@@ -5,6 +5,7 @@ use crate::api::ErrorBody;
 use clap::Args;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -111,6 +112,37 @@ impl Connection {
         self.answer(
             self.agent.post(self.at(path)).header("Authorization", &self.authorization).send_json(body),
         )
+    }
+
+    /// Reads bytes for as long as they come and `take` wants more of them.
+    ///
+    /// # Errors
+    /// What the coordinator answers, or that it does not.
+    pub fn stream(&self, path: &str, mut take: impl FnMut(&[u8]) -> bool) -> Result<(), ClientError> {
+        let request = self.agent.get(self.at(path)).header("Authorization", &self.authorization);
+        // Nobody knows when the last byte comes; only the answer itself has a limit.
+        let request = request.config().timeout_global(None).timeout_recv_response(Some(ANSWER_MAX)).build();
+        let response = request.call().map_err(|error| self.unreachable(error))?;
+        if !response.status().is_success() {
+            return self.text(Ok(response)).map(drop);
+        }
+        let mut bytes = response.into_body().into_reader();
+        let mut buffer = [0; 4096];
+        loop {
+            match bytes.read(&mut buffer).map_err(|error| self.unreachable(error.into()))? {
+                0 => return Ok(()),
+                count if !take(&buffer[..count]) => return Ok(()),
+                _ => {}
+            }
+        }
+    }
+
+    /// Sends bytes as they are.
+    ///
+    /// # Errors
+    /// What the coordinator answers, or that it does not.
+    pub fn post_bytes(&self, path: &str, bytes: &[u8]) -> Result<(), ClientError> {
+        self.answer(self.agent.post(self.at(path)).header("Authorization", &self.authorization).send(bytes))
     }
 
     /// Removes a resource.

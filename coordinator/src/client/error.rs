@@ -99,7 +99,7 @@ pub enum ClientError {
     #[error("node `{0}` is free: nothing is deployed on it")]
     Free(String),
     /// Ctrl-C.
-    #[error("interrupted; {} under way", under_way(.0))]
+    #[error("interrupted{}", under_way(.0))]
     Interrupted(Vec<Started>),
     /// No thread or signal handler can be had.
     #[error("failed to wait for the coordinator")]
@@ -110,7 +110,8 @@ pub enum ClientError {
 fn under_way(started: &[Started]) -> String {
     let names: Vec<String> =
         started.iter().map(|one| format!("deployment {} on {}", one.deployment, one.node)).collect();
-    format!("{} {}", names.join(", "), if names.len() == 1 { "stays" } else { "stay" })
+    let stay = if names.len() == 1 { "stays" } else { "stay" };
+    if names.is_empty() { String::new() } else { format!("; {} {stay} under way", names.join(", ")) }
 }
 
 impl ClientError {
@@ -150,6 +151,7 @@ impl ClientError {
             ClientError::Inventory { .. } => "nothing was imported".into(),
             ClientError::ScriptTime(_) => "from 1 s to 1 day".into(),
             ClientError::Free(_) => "`piseduce deployment list` shows earlier ones by their numbers".into(),
+            ClientError::Interrupted(started) if started.is_empty() => String::new(),
             ClientError::Interrupted(started) => {
                 let ids: Vec<String> = started.iter().map(|one| one.deployment.to_string()).collect();
                 format!("look at it with `piseduce deployment watch {}`", ids.join(" "))

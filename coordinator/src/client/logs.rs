@@ -1,5 +1,5 @@
 //! `piseduce deployment logs`: what happened in a run and what its agent logged, side by side in time, and
-//! what its script printed.
+//! what its script printed; and the end of the node's console when the run came to a bad end.
 
 use super::connection::Connection;
 use super::deploy::Ended;
@@ -52,6 +52,7 @@ struct Seen {
     entry: u64,
     line: u64,
     script: bool,
+    console: bool,
 }
 
 fn path(id: DeploymentId, run: Option<Run>, seen: Seen) -> String {
@@ -92,6 +93,10 @@ fn tell_new(output: Output, logs: &LogsView, mut seen: Seen) -> Seen {
         seen.script = true;
         output.tell("script", script, tables::script);
     }
+    if let (false, Some(console)) = (seen.console, &logs.console) {
+        seen.console = true;
+        output.tell("console", console, tables::console_end);
+    }
     seen
 }
 
@@ -102,6 +107,7 @@ fn text(logs: &LogsView) -> String {
         Some(script) => lines.push(tables::script(script)),
         None => lines.push("no script has ended in this run".into()),
     }
+    lines.extend(logs.console.as_ref().map(tables::console_end));
     lines.join("\n")
 }
 

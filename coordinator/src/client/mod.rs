@@ -4,6 +4,7 @@ pub mod commands;
 pub mod error;
 
 mod connection;
+mod console;
 mod deploy;
 mod deployments;
 mod environments;

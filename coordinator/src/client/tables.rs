@@ -2,8 +2,8 @@
 
 use super::table::{Cell, Look, pairs, printable, table};
 use crate::api::{
-    DeploymentHistory, DeploymentView, EnvironmentView, ImageView, JournalEntry, NodeView, PartitionView,
-    ScriptView,
+    ConsoleEndView, ConsoleView, DeploymentHistory, DeploymentView, EnvironmentView, ImageView, JournalEntry,
+    NodeView, PartitionView, ScriptView,
 };
 use crate::domain::reservation::utc;
 use crate::print::Screen;
@@ -73,6 +73,7 @@ pub(super) fn node(node: &NodeView, screen: Screen) -> String {
         ("port", node.port.as_str().into()),
         ("power", power.into()),
     ];
+    lines.extend(node.console.as_ref().map(|it| ("console", console(it).into())));
     if let Some(owes) = &node.owes {
         let owed = format!(
             "a wipe ({}) before another user deploys: content of {} is on it",
@@ -153,6 +154,23 @@ pub(super) fn deployment(history: &DeploymentHistory, screen: Screen) -> String 
 /// What a script left behind.
 pub(super) fn script(script: &ScriptView) -> String {
     script_text(script.exit_code, &script.output)
+}
+
+/// The end of a node's console.
+pub(super) fn console_end(end: &ConsoleEndView) -> String {
+    // UARTs end lines with both; what else moves a cursor is shown, not done.
+    let text = end.text.replace('\r', "");
+    format!("the end of the node's console at {}:\n{}", utc(end.unix_ms), printable(text.trim_end()))
+}
+
+/// What is at a node's UART.
+fn console(console: &ConsoleView) -> String {
+    let ConsoleView { device, speed, write, trouble } = console;
+    let use_of_it = if *write { "" } else { ", for reading only" };
+    match trouble {
+        None => format!("{device}, {speed} baud{use_of_it}"),
+        Some(trouble) => trouble.clone(),
+    }
 }
 
 fn script_text(exit_code: i32, output: &str) -> String {

@@ -1,5 +1,6 @@
 //! Nodes: one Raspberry Pi each. The id stays when the board, its place or its name changes.
 
+use super::console::{ConsoleSettings, ConsoleSettingsError};
 use super::deployment::{Deployment, Owed};
 use piseduce_protocol::command::Wipe;
 use piseduce_protocol::id::{BootNumber, Serial};
@@ -69,6 +70,8 @@ pub struct NodeAttributes {
     pub port: String,
     /// What it may draw with everything on it, in watts; none: what its model may.
     pub watts: Option<u32>,
+    /// The serial device at its UART, if there is one.
+    pub console: Option<ConsoleSettings>,
 }
 
 /// What a powered device of IEEE 802.3af may draw, in watts: the HATs of most models are such devices.
@@ -90,6 +93,14 @@ pub enum NodeError {
     /// An outlet must be named.
     #[error("node {0} has no port: name the outlet of its switch, such as 1")]
     Port(String),
+    /// The console cannot be one.
+    #[error("console of node {node} is not allowed: {why}")]
+    Console {
+        /// The node.
+        node: String,
+        /// What is wrong with it.
+        why: ConsoleSettingsError,
+    },
 }
 
 impl NodeAttributes {
@@ -121,6 +132,9 @@ impl NodeAttributes {
         if self.port.trim().is_empty() {
             return Err(NodeError::Port(self.name));
         }
+        if let Some(Err(why)) = self.console.as_ref().map(ConsoleSettings::check) {
+            return Err(NodeError::Console { node: self.name, why });
+        }
         self.mac = mac;
         Ok(self)
     }
@@ -139,6 +153,7 @@ mod tests {
             switch: "sw".into(),
             port: "1".into(),
             watts: None,
+            console: None,
         };
         attributes.checked()
     }

@@ -11,6 +11,7 @@ mod view;
 
 pub use view::environment as environment_view;
 
+use crate::console::Consoles;
 use crate::credentials::Credentials;
 use crate::image::Library;
 use crate::power::Lines;
@@ -50,6 +51,8 @@ pub struct Inner {
     pub library: Arc<Library>,
     /// The lines to the switches.
     pub lines: Lines,
+    /// The consoles of the nodes.
+    pub consoles: Consoles,
     /// The broker's address as nodes reach it.
     pub broker: String,
     /// The account that agents share there; none at the coordinator's own broker.

@@ -2,22 +2,23 @@
 
 use super::Shared;
 use crate::api::{
-    AgentLineView, AgentView, DeploymentView, EnvironmentView, FormView, ImageView, JournalEntry, NodeEntry,
-    NodeView, OwesView, PartitionView, ReservationView, ScriptView,
+    AgentLineView, AgentView, ConsoleEndView, ConsoleView, DeploymentView, EnvironmentView, FormView,
+    ImageView, JournalEntry, NodeEntry, NodeView, OwesView, PartitionView, ReservationView, ScriptView,
 };
 use crate::clock::UnixMs;
+use crate::console::Console;
 use crate::domain::deployment::{Deployment, Evidence, Form};
 use crate::domain::environment::Environment;
 use crate::domain::node::NodeAttributes;
 use crate::domain::reservation::Reservation;
 use crate::runner::NodeView as Known;
-use crate::store::{AgentHello, AgentLine, Entry, ScriptOutput, StoredDeployment};
+use crate::store::{AgentHello, AgentLine, ConsoleEnd, Entry, ScriptOutput, StoredDeployment};
 use piseduce_protocol::id::Hash;
 use piseduce_protocol::manifest::{Manifest, Partition};
 use piseduce_protocol::state::State;
 use piseduce_protocol::status::DeploymentStatus;
 
-pub(super) fn node(known: &Known) -> NodeView {
+pub(super) fn node(shared: &Shared, known: &Known) -> NodeView {
     let attributes = &known.node.attributes;
     let status = known.status();
     NodeView {
@@ -33,8 +34,19 @@ pub(super) fn node(known: &Known) -> NodeView {
             .owes
             .as_ref()
             .map(|owes| OwesView { wipe: owes.wipe, used_by: owes.used_by.clone() }),
+        console: shared.consoles.get(&attributes.name).as_ref().map(console),
         until_unix_ms: known.deployment.as_ref().map(|deployment| deployment.until.0),
         deployment: status.deployment,
+    }
+}
+
+fn console(console: &Console) -> ConsoleView {
+    let settings = console.settings();
+    ConsoleView {
+        device: settings.device.clone(),
+        speed: settings.speed,
+        write: settings.write,
+        trouble: console.trouble().map(|trouble| trouble.to_string()),
     }
 }
 
@@ -144,6 +156,7 @@ pub(super) fn attributes(attributes: NodeAttributes) -> NodeEntry {
         switch: attributes.switch,
         port: attributes.port,
         watts: attributes.watts,
+        console: attributes.console,
     }
 }
 
@@ -178,6 +191,10 @@ pub(super) fn agent(hello: AgentHello) -> AgentView {
     // What is stored was made from a value; were it damaged, the text would still tell something.
     let words = serde_json::from_str(&hello.hello).unwrap_or(serde_json::Value::String(hello.hello));
     AgentView { run: hello.run, boot: hello.boot, unix_ms: hello.at.0, hello: words }
+}
+
+pub(super) fn console_end(end: &ConsoleEnd) -> ConsoleEndView {
+    ConsoleEndView { text: String::from_utf8_lossy(&end.said).into_owned(), unix_ms: end.at.0 }
 }
 
 pub(super) fn script(output: &ScriptOutput) -> ScriptView {

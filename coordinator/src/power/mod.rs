@@ -8,8 +8,8 @@ mod line;
 mod manual;
 mod queue;
 mod secrets;
-mod snmp;
 mod serial;
+mod snmp;
 
 pub use line::{Line, Lines};
 pub use queue::{Job, Limits, Places, PowerQueue};

@@ -2,9 +2,11 @@
 //! caller of the machine; whatever comes in while a transaction is written shares the next one.
 //!
 //! Decides nothing itself. What comes in is in [`inbox`], what goes out in [`perform`], what others may
-//! look at in [`board`], reservation times in [`calendar`], what each deployment waits for in [`waits`].
+//! look at in [`board`], reservation times in [`calendar`], what each deployment waits for in [`waits`],
+//! what is kept of consoles in [`consoles`].
 
 mod calendar;
+mod consoles;
 mod perform;
 mod recovery;
 mod show;
@@ -157,7 +159,9 @@ impl Runner {
 
     async fn load_inventory(&mut self) -> Result<(), StoreError> {
         let anew = self.outside.set_switches(self.store.switches().await?);
-        for node in self.store.nodes().await? {
+        let nodes = self.store.nodes().await?;
+        consoles::set(self.outside.consoles(), nodes.iter());
+        for node in nodes {
             self.serials.retain(|_, id| *id != node.id);
             self.serials.insert(node.attributes.serial, node.id);
             match self.nodes.get_mut(&node.id) {
@@ -365,6 +369,8 @@ impl Runner {
             if self.distrust.is_none() {
                 self.calendar.seen(at);
             }
+            // Before the state, so that whoever reads the state finds it.
+            self.keep_consoles(&changes, &left, at).await?;
             let saved = self.store.save(changes.clone(), at).await?;
             self.settle_changes(&changes, &saved);
             for ((change, from), saved) in changes.iter().zip(left).zip(saved) {
@@ -407,6 +413,7 @@ impl Runner {
         for change in changes {
             self.show(change.node);
         }
+        self.forget_consoles(changes);
         self.show_live_boots();
     }
 

@@ -4,6 +4,7 @@ use super::Runner;
 use super::inbox::Message;
 use crate::bus::link::Link;
 use crate::clock::{self, UnixMs};
+use crate::console::Consoles;
 use crate::credentials::Credentials;
 use crate::domain::deployment::Deployment;
 use crate::domain::driver::Driver;
@@ -30,12 +31,18 @@ pub struct Outside {
     head: String,
     queues: HashMap<SwitchId, (Switch, PowerQueue)>,
     lines: Lines,
+    consoles: Consoles,
 }
 
 impl Outside {
-    /// Adapters for the broker behind `link` and no switch yet; `lines` get to know the switches.
-    pub fn new(link: Link, credentials: Credentials, head: String, lines: Lines) -> Self {
-        Outside { link, credentials, head, queues: HashMap::new(), lines }
+    /// Adapters for the broker behind `link` and no switch yet; `lines` get to know the switches, `consoles` those of
+    /// the nodes.
+    pub fn new(link: Link, credentials: Credentials, head: String, lines: Lines, consoles: Consoles) -> Self {
+        Outside { link, credentials, head, queues: HashMap::new(), lines, consoles }
+    }
+
+    pub(super) fn consoles(&self) -> &Consoles {
+        &self.consoles
     }
 
     /// Takes up these switches; the queue of one that did not change goes on. Returns the others: what was in their

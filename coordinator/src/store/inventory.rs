@@ -10,6 +10,7 @@ use crate::domain::node::{Node, NodeAttributes, NodeId, Owes, SwitchId};
 use crate::domain::switch::SwitchAttributes;
 use piseduce_protocol::id::{BootNumber, Serial};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What an import did.
@@ -55,6 +56,10 @@ pub(super) fn node(row: &Row<'_>) -> Result<Node, StoreError> {
             switch: row.get("switch")?,
             port: row.get("port")?,
             watts: row.get("watts")?,
+            console: row
+                .get::<_, Option<String>>("console")?
+                .map(|text| rows::json("console", text))
+                .transpose()?,
         },
         switch: SwitchId(row.get("switch_id")?),
         boot: BootNumber(row.get("boot")?),
@@ -96,7 +101,11 @@ fn put_node(
         imported.unchanged += 1;
         return Ok(());
     }
-    if let Some(before) = &before {
+    // A console may come, change and go at any time: no deployment rests on it.
+    let moves = |before: &Node| {
+        before.attributes != NodeAttributes { console: before.attributes.console.clone(), ..node.clone() }
+    };
+    if let Some(before) = before.as_ref().filter(|before| moves(before)) {
         let live = "SELECT id FROM deployments WHERE node_id = ? AND state <> 'ended'";
         let live: Option<u64> = connection.query_row(live, [before.id.0], |row| row.get(0)).optional()?;
         if let Some(id) = live {
@@ -111,11 +120,11 @@ fn put_node(
     check_unique(connection, node, switch_id)?;
     connection
         .prepare_cached(
-            "INSERT INTO nodes (name, serial, serial_short, mac, model, switch_id, port, watts)
-             VALUES (:name, :serial, :short, :mac, :model, :switch, :port, :watts)
+            "INSERT INTO nodes (name, serial, serial_short, mac, model, switch_id, port, watts, console)
+             VALUES (:name, :serial, :short, :mac, :model, :switch, :port, :watts, :console)
              ON CONFLICT (name) DO UPDATE SET serial = excluded.serial, serial_short = excluded.serial_short,
                mac = excluded.mac, model = excluded.model, switch_id = excluded.switch_id, port = excluded.port,
-               watts = excluded.watts",
+               watts = excluded.watts, console = excluded.console",
         )?
         .execute(named_params! {
             ":name": node.name,
@@ -126,6 +135,7 @@ fn put_node(
             ":switch": switch_id,
             ":port": node.port,
             ":watts": node.watts,
+            ":console": node.console.as_ref().map(|console| serde_json::to_string(console).expect("settings have text keys only")),
         })?;
     *if before.is_some() { &mut imported.changed } else { &mut imported.added } += 1;
     Ok(())
@@ -181,6 +191,19 @@ fn check_protected(connection: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// One device is the console of one node.
+fn check_consoles(connection: &Connection) -> Result<(), StoreError> {
+    let mut taken: BTreeMap<String, String> = BTreeMap::new();
+    for node in rows::all(connection, NODE, [], node)? {
+        let NodeAttributes { name, console: Some(console), .. } = node.attributes else { continue };
+        if let Some(other) = taken.insert(console.device.clone(), name) {
+            let by = format!("node {other}, whose console it is");
+            return Err(Conflict::InUse { what: "serial device", name: console.device, by }.into());
+        }
+    }
+    Ok(())
+}
+
 impl Store {
     /// Adds or changes switches and nodes by name, all or none.
     ///
@@ -202,6 +225,7 @@ impl Store {
                 put_node(connection, node, &mut imported)?;
             }
             check_protected(connection)?;
+            check_consoles(connection)?;
             let detail = format!(
                 "{} switches; nodes: {} added, {} changed, {} unchanged",
                 switches.len(),

@@ -79,6 +79,19 @@ pub struct ScriptOutput {
     pub at: UnixMs,
 }
 
+/// The end of a node's console at the end of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsoleEnd {
+    /// The deployment.
+    pub deployment: DeploymentId,
+    /// The run.
+    pub run: Run,
+    /// What was said.
+    pub said: Vec<u8>,
+    /// Until when.
+    pub at: UnixMs,
+}
+
 fn keep(connection: &Connection, words: &AgentWords) -> Result<(), StoreError> {
     let (deployment, run, boot) = (words.deployment.0, words.run.0, words.boot.0);
     if let Some(hello) = &words.hello {
@@ -132,7 +145,42 @@ fn output(row: &Row<'_>) -> Result<ScriptOutput, StoreError> {
     })
 }
 
+fn console_end(row: &Row<'_>) -> Result<ConsoleEnd, StoreError> {
+    Ok(ConsoleEnd {
+        deployment: DeploymentId(row.get("deployment_id")?),
+        run: Run(row.get("run")?),
+        said: row.get("said")?,
+        at: UnixMs(row.get("unix_ms")?),
+    })
+}
+
 impl Store {
+    /// Keeps the ends of consoles; the last one of each run.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn keep_console_ends(&self, ends: Vec<ConsoleEnd>) -> Result<(), StoreError> {
+        let put = "INSERT INTO console_ends (deployment_id, run, said, unix_ms) VALUES (?, ?, ?, ?)
+                   ON CONFLICT DO UPDATE SET said = excluded.said, unix_ms = excluded.unix_ms";
+        self.write(move |connection| {
+            ends.iter().try_for_each(|end| {
+                let row = (end.deployment.0, end.run.0, &end.said, end.at.0);
+                connection.prepare_cached(put)?.execute(row)?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// The ends of the node's console that are kept of a deployment, by run.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn console_ends(&self, deployment: DeploymentId) -> Result<Vec<ConsoleEnd>, StoreError> {
+        let query = "SELECT * FROM console_ends WHERE deployment_id = ? ORDER BY run";
+        self.read(move |connection| rows::all(connection, query, [deployment.0], console_end)).await
+    }
+
     /// Keeps what agents told, within the bound of each run. What is told twice is kept once.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ pub use deployments::{Change, Opened, Saved, StoredDeployment, Wanted};
 pub use examine::{Contents, Examination, Examined, SCHEMA_VERSION};
 pub use inventory::{ImageUsers, Imported};
 pub use journal::{Actor, Entry, JournalId};
-pub use logs::{AgentHello, AgentLine, AgentWord, AgentWords, ScriptOutput};
+pub use logs::{AgentHello, AgentLine, AgentWord, AgentWords, ConsoleEnd, ScriptOutput};
 pub use meta::ClockStep;
 pub use retention::{Pruned, Retention};
 pub use schema::{Conflict, StoreError};

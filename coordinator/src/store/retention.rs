@@ -15,7 +15,7 @@ use std::time::Duration;
 pub struct Retention {
     /// The journal, with the deployments and reservations that it tells of.
     pub journal: Duration,
-    /// What the scripts of ended deployments printed, and what their agents logged.
+    /// What the scripts of ended deployments printed, what their agents logged, and what consoles told at the end.
     pub output: Duration,
 }
 
@@ -31,7 +31,7 @@ impl Default for Retention {
 pub struct Pruned {
     /// Ended deployments, with all that belonged to them.
     pub deployments: usize,
-    /// Outputs of scripts and lines of agents whose deployments are still remembered.
+    /// Outputs of scripts, lines of agents and ends of consoles whose deployments are still remembered.
     pub outputs: usize,
     /// Journal entries about something else than a deployment.
     pub notes: usize,
@@ -50,10 +50,10 @@ const PAGES_A_TRANSACTION: usize = 256;
 const PAGES_KEPT: usize = 1024;
 
 /// The tables whose rows belong to one deployment and go with it.
-const BELONGINGS: [&str; 4] = ["agent_hellos", "agent_lines", "journal", "script_outputs"];
+const BELONGINGS: [&str; 5] = ["agent_hellos", "agent_lines", "console_ends", "journal", "script_outputs"];
 
-/// Those of them that users and agents said, which are forgotten sooner.
-const OUTPUTS: [&str; 2] = ["agent_lines", "script_outputs"];
+/// Those of them that users, agents and nodes said, which are forgotten sooner.
+const OUTPUTS: [&str; 3] = ["agent_lines", "console_ends", "script_outputs"];
 
 fn forget_deployments(connection: &Connection, before: UnixMs) -> Result<usize, StoreError> {
     let old = "SELECT id FROM deployments WHERE state = 'ended' AND since_ms < ? ORDER BY id LIMIT ?";

@@ -34,6 +34,8 @@ CREATE TABLE nodes (
   switch_id    INTEGER NOT NULL REFERENCES switches (id),
   port         TEXT NOT NULL,
   watts        INTEGER,
+  -- The serial device at the node's UART, as JSON in the words of the inventory.
+  console      TEXT,
   boot         INTEGER NOT NULL DEFAULT 0,
   -- The wipe that the card owes to the user who had it last, and who that was.
   owes         TEXT,
@@ -161,4 +163,13 @@ CREATE TABLE agent_lines (
   unix_ms       INTEGER NOT NULL,
   line          TEXT NOT NULL,
   UNIQUE (deployment_id, run, boot, boot_us)
+) STRICT;
+
+-- The end of the node's console when a run came to a bad end; without the secrets of its boot.
+CREATE TABLE console_ends (
+  deployment_id INTEGER NOT NULL REFERENCES deployments (id) ON DELETE CASCADE,
+  run           INTEGER NOT NULL,
+  said          BLOB NOT NULL,
+  unix_ms       INTEGER NOT NULL,
+  PRIMARY KEY (deployment_id, run)
 ) STRICT;

@@ -6,10 +6,10 @@ use super::super::auth::Asker;
 use super::super::error::ApiError;
 use super::super::view;
 use super::Asked;
-use crate::api::{DeploymentExport, JournalEntry, LogsView, RunView, ScriptView};
+use crate::api::{ConsoleEndView, DeploymentExport, JournalEntry, LogsView, RunView, ScriptView};
 use crate::clock;
 use crate::permission::Action;
-use crate::store::{JournalId, ScriptOutput, StoredDeployment};
+use crate::store::{ConsoleEnd, JournalId, ScriptOutput, StoredDeployment};
 use axum::extract::{Path, State};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -63,6 +63,7 @@ async fn logs(
     let journal = shared.store.journal_of_run(now.id, run, JournalId(part.after_entry)).await?;
     let lines = shared.store.agent_lines(now.id, run, part.after_line).await?;
     let outputs = shared.store.outputs(now.id).await?;
+    let consoles = shared.store.console_ends(now.id).await?;
     Ok(Json(LogsView {
         deployment: now.id,
         node: stored.node.attributes.name.clone(),
@@ -72,11 +73,16 @@ async fn logs(
         journal: journal.into_iter().map(view::entry).collect(),
         agent: lines.into_iter().map(view::agent_line).collect(),
         script: of_run(&outputs, run),
+        console: end_of_run(&consoles, run),
     }))
 }
 
 fn of_run(outputs: &[ScriptOutput], run: Run) -> Option<ScriptView> {
     outputs.iter().find(|output| output.run == run).map(view::script)
+}
+
+fn end_of_run(ends: &[ConsoleEnd], run: Run) -> Option<ConsoleEndView> {
+    ends.iter().find(|end| end.run == run).map(view::console_end)
 }
 
 /// What an export holds.
@@ -99,11 +105,13 @@ async fn export(
     let journal = shared.store.journal_of(now.id).await?;
     let journal: Vec<JournalEntry> = journal.into_iter().map(view::entry).collect();
     let outputs = shared.store.outputs(now.id).await?;
+    let consoles = shared.store.console_ends(now.id).await?;
     let mut runs = Vec::new();
     for run in (1..=now.run.0).map(Run) {
         let lines = shared.store.agent_lines(now.id, run, 0).await?;
         let agent = lines.into_iter().map(view::agent_line).collect();
-        runs.push(RunView { run, agent, script: of_run(&outputs, run) });
+        let (script, console) = (of_run(&outputs, run), end_of_run(&consoles, run));
+        runs.push(RunView { run, agent, script, console });
     }
     let form = now.form.as_ref();
     let library = shared.library.clone();

@@ -1,5 +1,6 @@
 //! `/api/v1`: one file a resource.
 
+mod consoles;
 mod deployments;
 mod environments;
 mod logs;
@@ -26,6 +27,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/clock/confirm", post(confirm_clock))
         .route("/health", get(health))
         .merge(nodes::routes())
+        .merge(consoles::routes())
         .merge(reservations::routes())
         .merge(environments::routes())
         .merge(deployments::routes())

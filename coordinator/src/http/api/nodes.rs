@@ -32,7 +32,7 @@ pub(super) fn routes() -> Router<Shared> {
 
 async fn list(State(shared): State<Shared>, asker: Asker) -> Result<Json<Vec<NodeView>>, ApiError> {
     asker.check(Action::Look)?;
-    Ok(Json(shared.board.all().iter().map(view::node).collect()))
+    Ok(Json(shared.board.all().iter().map(|known| view::node(&shared, known)).collect()))
 }
 
 async fn show(
@@ -42,7 +42,7 @@ async fn show(
 ) -> Result<Json<NodeView>, ApiError> {
     asker.check(Action::Look)?;
     let known = shared.board.node(&name).ok_or_else(|| ApiError::missing("node", &name))?;
-    Ok(Json(view::node(&known)))
+    Ok(Json(view::node(&shared, &known)))
 }
 
 async fn ask(
@@ -141,6 +141,7 @@ fn node(entry: NodeEntry) -> Result<NodeAttributes, crate::domain::node::NodeErr
         switch: entry.switch,
         port: entry.port,
         watts: entry.watts,
+        console: entry.console,
     };
     attributes.checked()
 }

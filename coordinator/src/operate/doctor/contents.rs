@@ -137,8 +137,7 @@ fn switches(contents: &Contents) -> Check {
             format!("{}, each with its program, device and secrets", contents.switches.len()),
         );
     }
-    let advice =
-        "put it there, executable, plug it in, or `chmod 600` it; no request to the switch succeeds until then";
+    let advice = "put it there, executable, plug it in, or `chmod 600` it; no request to the switch succeeds until then";
     Check::fail("switches", wrong.join("; "), advice)
 }
 
