@@ -5,6 +5,7 @@
 //! look at in [`board`], reservation times in [`calendar`], what each deployment waits for in [`waits`],
 //! what is kept of consoles in [`consoles`].
 
+mod admit;
 mod calendar;
 mod consoles;
 mod perform;
@@ -28,7 +29,6 @@ use crate::clock::{self, Instant, UnixMs};
 use crate::domain::deployment::{Condition, Deployment};
 use crate::domain::node::{Node, NodeId, SwitchId};
 use crate::domain::reservation::ReservationId;
-use crate::machine::admission::{self, Admission, Candidate, Supply};
 use crate::machine::event::Event;
 use crate::machine::{Effect, Live, Moment, Policy, Refusal, advance};
 use crate::store::{Actor, AgentWords, Change, JournalId, Saved, Store, StoreError, StoredDeployment};
@@ -271,32 +271,6 @@ impl Runner {
             .min(moment.at + CALENDAR_EVERY)
     }
 
-    /// Who may be powered on now.
-    fn admission(&self) -> Admission {
-        let candidates = self.lives.values().filter_map(|held| {
-            let node = &self.nodes.get(&held.node)?.node;
-            let (is_slow, watts) = (node.attributes.is_pi3(), node.attributes.watts_max());
-            Some(Candidate { switch: node.switch.0, live: &held.live, is_slow, watts })
-        });
-        admission::admit(candidates, &self.supplies(), clock::now(), &self.policy)
-    }
-
-    /// What each switch has to give. A node that is not known to be off counts as on.
-    fn supplies(&self) -> HashMap<u64, Supply> {
-        let mut supplies: HashMap<u64, Supply> = HashMap::new();
-        for known in self.nodes.values() {
-            let supply = supplies.entry(known.node.switch.0).or_insert_with(|| Supply {
-                budget_watts: self.outside.budget_watts(known.node.switch),
-                drawn_watts: 0,
-            });
-            let held = known.deployment.and_then(|id| self.lives.get(&id));
-            if known.powered != Some(false) || held.is_some_and(|held| admission::is_in_flight(&held.live)) {
-                supply.drawn_watts = supply.drawn_watts.saturating_add(known.node.attributes.watts_max());
-            }
-        }
-        supplies
-    }
-
     fn tick(&mut self) {
         let moment = self.moment();
         let due = |held: &Held| held.live.deadline(moment, &self.policy).is_some_and(|at| at <= moment.at);
@@ -304,19 +278,6 @@ impl Runner {
             self.lives.iter().filter(|(_, held)| due(held)).map(|(id, _)| *id).collect();
         for id in ids {
             self.step(id, &Event::Tick, &Actor::Machine, None);
-        }
-    }
-
-    fn admit(&mut self) {
-        loop {
-            let admitted = self.admission().admitted;
-            if admitted.is_empty() {
-                return;
-            }
-            for id in admitted {
-                let event = Event::Seen(crate::machine::event::Sign::Admitted);
-                self.step(id, &event, &Actor::Machine, None);
-            }
         }
     }
 

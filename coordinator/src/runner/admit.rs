@@ -1,0 +1,50 @@
+//! Lets nodes be powered on, as [`crate::machine::admission`] decides from what is known of switches and nodes.
+
+use super::Runner;
+use crate::clock;
+use crate::machine::admission::{self, Admission, Candidate, Supply};
+use crate::machine::event::{Event, Sign};
+use crate::store::Actor;
+use std::collections::HashMap;
+
+impl Runner {
+    /// Lets everybody go who may now.
+    pub(super) fn admit(&mut self) {
+        loop {
+            let admitted = self.admission().admitted;
+            if admitted.is_empty() {
+                return;
+            }
+            for id in admitted {
+                let event = Event::Seen(Sign::Admitted);
+                self.step(id, &event, &Actor::Machine, None);
+            }
+        }
+    }
+
+    /// Who may be powered on now.
+    pub(super) fn admission(&self) -> Admission {
+        let candidates = self.lives.values().filter_map(|held| {
+            let node = &self.nodes.get(&held.node)?.node;
+            let (is_slow, watts) = (node.attributes.is_pi3(), node.attributes.watts_max());
+            Some(Candidate { switch: node.switch.0, live: &held.live, is_slow, watts })
+        });
+        admission::admit(candidates, &self.supplies(), clock::now(), &self.policy)
+    }
+
+    /// What each switch has to give. A node that is not known to be off counts as on.
+    fn supplies(&self) -> HashMap<u64, Supply> {
+        let mut supplies: HashMap<u64, Supply> = HashMap::new();
+        for known in self.nodes.values() {
+            let supply = supplies.entry(known.node.switch.0).or_insert_with(|| Supply {
+                budget_watts: self.outside.budget_watts(known.node.switch),
+                drawn_watts: 0,
+            });
+            let held = known.deployment.and_then(|id| self.lives.get(&id));
+            if known.powered != Some(false) || held.is_some_and(|held| admission::is_in_flight(&held.live)) {
+                supply.drawn_watts = supply.drawn_watts.saturating_add(known.node.attributes.watts_max());
+            }
+        }
+        supplies
+    }
+}
