@@ -9,6 +9,7 @@ use piseduce_tests::coordinator::Coordinator;
 use piseduce_tests::lab::SSH_KEY;
 use piseduce_tests::process::need_root;
 use piseduce_tests::rack::Rack;
+use piseduce_tests::switch::SimulatedSwitch;
 use piseduce_tests::{cards, images, wait};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
 }
 
 /// What keeps the rack powered until the program ends.
-static RUNNING: std::sync::Mutex<Option<(Rack, Coordinator)>> = std::sync::Mutex::new(None);
+static RUNNING: std::sync::Mutex<Option<(SimulatedSwitch, Rack, Coordinator)>> = std::sync::Mutex::new(None);
 
 fn clean_up() {
     drop(RUNNING.lock().expect("nobody panics while holding it").take());
@@ -113,12 +114,14 @@ fn demo() -> anyhow::Result<(usize, usize)> {
     let rack = Rack::new(&directory.join("rack"), count, CARD_BYTES)?;
     let coordinator = Coordinator::start(&directory.join("head"), "boot_spacing_ms = 200\n")?;
     rack.connect(&coordinator.nodes.to_string());
+    let switch = rack.poe_switch()?;
     let names: Vec<String> = rack.nodes.iter().map(|node| node.name.clone()).collect();
-    *RUNNING.lock().expect("nobody panics while holding it") = Some((rack, coordinator));
+    *RUNNING.lock().expect("nobody panics while holding it") = Some((switch, rack, coordinator));
     let running = RUNNING.lock().expect("nobody panics while holding it");
-    let (rack, coordinator) = running.as_ref().context("just put there")?;
-    prepare(coordinator, rack, &directory, &image)?;
+    let (switch, rack, coordinator) = running.as_ref().context("just put there")?;
+    prepare(coordinator, switch, rack, &directory, &image)?;
     deploy(coordinator, &directory, &names)?;
+    shown(coordinator, &["switch", "show", "bench"])?;
     let well = look(rack, coordinator, &names)?;
     if wants_to_keep() {
         keep(coordinator, &names)?;
@@ -133,12 +136,20 @@ fn shown(coordinator: &Coordinator, arguments: &[&str]) -> anyhow::Result<bool> 
     Ok(status.success())
 }
 
-fn prepare(coordinator: &Coordinator, rack: &Rack, directory: &Path, image: &Path) -> anyhow::Result<()> {
+fn prepare(
+    coordinator: &Coordinator,
+    switch: &SimulatedSwitch,
+    rack: &Rack,
+    directory: &Path,
+    image: &Path,
+) -> anyhow::Result<()> {
     let settings = coordinator.settings();
     let settings = settings.to_string_lossy();
     coordinator.add_user(USER, "admin")?;
     let inventory = directory.join("rack.toml");
-    fs::write(&inventory, rack.inventory())?;
+    let entry = switch.entry(directory, "bench", "3")?;
+    print::line(format!("a PoE switch speaks SNMP v3 at {}; its ports power the nodes", switch.address()));
+    fs::write(&inventory, rack.inventory_behind(&entry))?;
     anyhow::ensure!(shown(coordinator, &["node", "import", &inventory.to_string_lossy()])?, "no nodes");
     let image = image.to_string_lossy();
     // Bench nodes run what this machine runs.

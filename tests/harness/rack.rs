@@ -4,6 +4,7 @@
 use crate::board::Board;
 use crate::cards::Card;
 use crate::process::{mortal_command, program};
+use crate::switch::SimulatedSwitch;
 use crate::wait::wait_for;
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
@@ -65,6 +66,7 @@ enum Loss {
 /// To the thread that is every board's parent: they die with it.
 enum Order {
     Ask(UnixStream),
+    Power(String, bool),
     Crash(usize, Loss, mpsc::Sender<()>),
     End,
 }
@@ -116,13 +118,19 @@ impl Rack {
         lock(&self.slots[index]).board.agent = agent.into();
     }
 
-    /// The inventory of this rack, as `piseduce node import` takes it.
+    /// The inventory of this rack behind a program that switches its ports, as `piseduce node import` takes it.
     pub fn inventory(&self) -> String {
         let program = program("piseduce-bench-node");
         let socket = self.directory.join("switch.sock");
         let argv = [&*program.to_string_lossy(), "power", &*socket.to_string_lossy(), "{action}", "{port}"];
-        let mut text =
-            format!("[[switch]]\nname = \"bench\"\ndriver.command.argv = {argv:?}\noff_time_ms = 100\n");
+        self.inventory_behind(&format!(
+            "[[switch]]\nname = \"bench\"\ndriver.command.argv = {argv:?}\noff_time_ms = 100\n"
+        ))
+    }
+
+    /// The inventory of this rack behind the switch `bench` of this entry.
+    pub fn inventory_behind(&self, switch: &str) -> String {
+        let mut text = switch.to_owned();
         for node in &self.nodes {
             text += &format!(
                 "\n[[node]]\nname = \"{}\"\nserial = \"{}\"\nmac = \"{}\"\nmodel = \"{MODEL}\"\nswitch = \"bench\"\nport = \"{}\"\n",
@@ -130,6 +138,24 @@ impl Rack {
             );
         }
         text
+    }
+
+    /// A PoE switch that speaks SNMP, with the boards on its ports; it has some ports more.
+    ///
+    /// # Errors
+    /// When its agent cannot be started.
+    pub fn poe_switch(&self) -> anyhow::Result<SimulatedSwitch> {
+        let orders = self.orders.clone();
+        let wire = move |port: u32, on: bool| {
+            // Mains that are gone have left every board dark.
+            let _ = orders.send(Order::Power(port.to_string(), on));
+        };
+        let ports = u32::try_from(self.nodes.len()).context("a rack of a sensible size")? + 4;
+        let switch = SimulatedSwitch::start(ports, Box::new(wire))?;
+        for node in &self.nodes {
+            switch.plug(node.port.parse().context("ports are numbers here")?, &node.mac);
+        }
+        Ok(switch)
     }
 
     /// Shows the card of a node to `look`; the node should be off.
@@ -222,6 +248,13 @@ fn start(
             match order {
                 // Boards start here, in this thread; their ends are waited for elsewhere.
                 Order::Ask(stream) => serve(&slots, stream),
+                Order::Power(port, on) => {
+                    let action = if on { "on" } else { "off" };
+                    if let Err(error) = switch(&slots, action, &port) {
+                        // Nobody is there to be told: the switch has done its part.
+                        panic!("board at port {port}: {error:#}");
+                    }
+                }
                 Order::Crash(index, loss, done) => {
                     let mut slot = lock(&slots[index]);
                     match loss {

@@ -44,6 +44,8 @@ pub struct Faults {
     pub silent: bool,
     /// Ports whose detection stays what it is.
     pub stuck: BTreeSet<u32>,
+    /// Ports at which no address is seen.
+    pub hidden: BTreeSet<u32>,
     /// What all ports together may deliver, in milliwatts; a port beyond it is denied power.
     pub budget_mw: Option<u64>,
 }
@@ -73,6 +75,8 @@ struct Outlet {
 struct State {
     outlets: BTreeMap<u32, Outlet>,
     started: Instant,
+    /// What it says beyond that: it was running before the story began.
+    ran_before: Duration,
     faults: Faults,
     /// How long a port searches before it delivers.
     detection: Duration,
@@ -160,6 +164,7 @@ impl SimulatedSwitch {
         let state = State {
             outlets: (1..=ports).map(|port| (port, outlet.clone())).collect(),
             started: clock::now(),
+            ran_before: Duration::from_secs(3600),
             faults: Faults::default(),
             detection: Duration::from_millis(20),
             sets: vec![],
@@ -202,6 +207,13 @@ impl SimulatedSwitch {
     /// Changes the faults.
     pub fn fault(&self, change: impl FnOnce(&mut Faults)) {
         change(&mut self.state.lock().faults);
+    }
+
+    /// No address is seen at this port any more.
+    pub fn hide(&self, port: u32) {
+        self.fault(|faults| {
+            faults.hidden.insert(port);
+        });
     }
 
     /// How long a port searches before it delivers.
@@ -250,7 +262,7 @@ impl SimulatedSwitch {
         let lit: Vec<u32> = {
             let mut state = self.state.lock();
             state.faults.silent = false;
-            state.started = clock::now();
+            (state.started, state.ran_before) = (clock::now(), Duration::ZERO);
             let on: Vec<u32> =
                 state.outlets.iter().filter(|(_, outlet)| outlet.admin).map(|(port, _)| *port).collect();
             on.into_iter().filter(|port| state.set(*port, true) == Some(true)).collect()

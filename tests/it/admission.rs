@@ -3,7 +3,7 @@
 
 use crate::machine::{Bench, happy_path};
 use piseduce_coordinator::clock::Instant;
-use piseduce_coordinator::machine::admission::{Admission, Candidate, Lack, Supply, admit};
+use piseduce_coordinator::machine::admission::{Admission, Candidate, Lack, Supply, Who, admit};
 use piseduce_coordinator::machine::event::Sign;
 use piseduce_coordinator::machine::{Live, Policy};
 use piseduce_protocol::id::DeploymentId;
@@ -31,15 +31,21 @@ fn booting(id: u64, since: u64) -> Live {
     bench.live
 }
 
+fn deployment(id: u64) -> Who {
+    Who::Deployment(DeploymentId(id))
+}
+
 fn decide(lives: &[(u64, Live)], is_slow: bool, supply: Supply, policy: &Policy) -> Admission {
-    let candidates =
-        lives.iter().map(|(switch, live)| Candidate { switch: *switch, live, is_slow, watts: 10 });
+    let candidates = lives.iter().map(|(switch, live)| Candidate::of(live, *switch, is_slow, 10));
     admit(candidates, &HashMap::from([(1, supply)]), NOW, policy)
 }
 
 fn admitted(lives: &[(u64, Live)], policy: &Policy) -> (Vec<u64>, Option<Duration>) {
     let admission = decide(lives, false, Supply::default(), policy);
-    (admission.admitted.iter().map(|id| id.0).collect(), admission.look_again.map(|at| at.since(NOW)))
+    let id = |who: &Who| match who {
+        Who::Deployment(DeploymentId(id)) | Who::Order(id) => *id,
+    };
+    (admission.admitted.iter().map(id).collect(), admission.look_again.map(|at| at.since(NOW)))
 }
 
 #[test]
@@ -78,7 +84,7 @@ fn pi_3s_boot_in_smaller_numbers_and_longer_pauses() {
     assert_eq!((admission.admitted.len(), admission.look_again), (0, Some(NOW + Duration::from_secs(1))));
     let lives = [(1, booting(1, 60)), (1, booting(2, 50)), (1, waiting(3, 9))];
     let admission = decide(&lives, true, Supply::default(), &Policy::default());
-    assert_eq!(admission.lacking, vec![(DeploymentId(3), Lack::Places(2, true))]);
+    assert_eq!(admission.lacking, vec![(deployment(3), Lack::Places(2, true))]);
 }
 
 #[test]
@@ -88,13 +94,12 @@ fn nobody_is_powered_on_beyond_the_budget_and_a_smaller_one_may_pass() {
     let admission = decide(&lives, false, supply(51), &Policy::default());
     let lack = Lack::Watts { budget: 60, drawn: 51, needed: 10 };
     assert_eq!(admission.admitted, vec![]);
-    assert_eq!(admission.lacking, vec![(DeploymentId(1), lack), (DeploymentId(2), lack)]);
+    assert_eq!(admission.lacking, vec![(deployment(1), lack), (deployment(2), lack)]);
     let admission = decide(&lives, false, supply(50), &Policy::default());
-    assert_eq!(admission.admitted, vec![DeploymentId(1)], "one after the other, as each draws more");
+    assert_eq!(admission.admitted, vec![deployment(1)], "one after the other, as each draws more");
 
     let candidates = [(&lives[0].1, 20), (&lives[1].1, 5)];
-    let candidates =
-        candidates.map(|(live, watts)| Candidate { switch: 1, live, is_slow: false, watts }).into_iter();
+    let candidates = candidates.map(|(live, watts)| Candidate::of(live, 1, false, watts)).into_iter();
     let admission = admit(candidates, &HashMap::from([(1, supply(50))]), NOW, &Policy::default());
-    assert_eq!(admission.admitted, vec![DeploymentId(2)]);
+    assert_eq!(admission.admitted, vec![deployment(2)]);
 }

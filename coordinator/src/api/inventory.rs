@@ -123,14 +123,3 @@ pub struct ImportedView {
     /// Nodes that were as the import has them.
     pub unchanged: usize,
 }
-
-/// How a port is switched now that somebody has said so.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SwitchedView {
-    /// The switch's name.
-    pub switch: String,
-    /// The port in its own words.
-    pub port: String,
-    /// Whether it is on.
-    pub on: bool,
-}

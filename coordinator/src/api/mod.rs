@@ -5,14 +5,17 @@
 mod deployments;
 mod environments;
 mod inventory;
+mod switches;
 
 pub use deployments::{
     AgentLineView, AgentView, ConsoleEndView, DeployRequest, DeploymentExport, DeploymentHistory,
     DeploymentView, FormView, JournalEntry, LogsView, RunView, ScriptView, Started,
 };
 pub use environments::{EnvironmentView, ImageView, PartitionView, RemovedView};
-pub use inventory::{
-    ConsoleView, ImportedView, Inventory, NodeEntry, NodeView, OwesView, SwitchEntry, SwitchedView,
+pub use inventory::{ConsoleView, ImportedView, Inventory, NodeEntry, NodeView, OwesView, SwitchEntry};
+pub use switches::{
+    DetectRequest, DetectedView, SupplyView, SwitchDetails, SwitchPortQuery, SwitchPortView, SwitchView,
+    SwitchedView,
 };
 
 use serde::{Deserialize, Serialize};

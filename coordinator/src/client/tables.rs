@@ -1,5 +1,9 @@
 //! The API's values as text for eyes. Calendar times are UTC, as their `Z` says.
 
+mod switches;
+
+pub(super) use switches::{detected, switch, switches, watts};
+
 use super::table::{Cell, Look, pairs, printable, table};
 use crate::api::{
     ConsoleEndView, ConsoleView, DeploymentHistory, DeploymentView, EnvironmentView, ImageView, JournalEntry,

@@ -42,6 +42,11 @@ impl ApiError {
         ApiError::new(StatusCode::CONFLICT, code, message, hint)
     }
 
+    /// Something outside does not answer.
+    pub(super) fn unavailable(message: impl Into<String>, hint: &str) -> Self {
+        ApiError::new(StatusCode::BAD_GATEWAY, "unavailable", message, hint)
+    }
+
     pub(super) fn ours(error: &dyn std::error::Error) -> Self {
         let mut text = error.to_string();
         let mut source = error.source();
@@ -81,7 +86,7 @@ impl From<Conflict> for ApiError {
                 StatusCode::NOT_FOUND,
                 "missing",
                 message,
-                "nothing was imported: register the switch with a [[switch]] entry of this name",
+                "`piseduce switch list` shows what there is; an import needs a [[switch]] entry of this name",
             ),
             Conflict::Missing { .. } => ApiError::new(StatusCode::NOT_FOUND, "missing", message, ""),
             Conflict::Taken { .. } => ApiError::conflict("taken", message, "choose another name"),

@@ -1,5 +1,9 @@
 //! Domain values as the JSON of the API, by hand.
 
+mod switches;
+
+pub(super) use switches::{detected, port, supply, switch};
+
 use super::Shared;
 use crate::api::{
     AgentLineView, AgentView, ConsoleEndView, ConsoleView, DeploymentView, EnvironmentView, FormView,

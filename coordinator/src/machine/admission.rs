@@ -12,17 +12,48 @@ use piseduce_protocol::state::State;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// A deployment, and what powering its node means.
+/// Who wants to be powered on, or was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Who {
+    /// A deployment's node.
+    Deployment(DeploymentId),
+    /// An operator's order, by its number.
+    Order(u64),
+}
+
+/// Something on a port of a switch, and what powering it means.
 #[derive(Clone, Copy, Debug)]
-pub struct Candidate<'a> {
-    /// The number of the switch that powers its node.
+pub struct Candidate {
+    /// The number of the switch.
     pub switch: u64,
-    /// The deployment.
-    pub live: &'a Live,
+    /// Who it is.
+    pub who: Who,
+    /// Since when it waits to be powered on; none: it does not.
+    pub waits_since: Option<Instant>,
+    /// Whether it takes a place, between power-on and sign of life.
+    pub is_in_flight: bool,
+    /// When it was last powered on.
+    pub powered_on: Option<Instant>,
     /// Whether its node is of a model that boots slowly and in small numbers: a Pi 3.
     pub is_slow: bool,
     /// What its node may draw, in watts.
     pub watts: u32,
+}
+
+impl Candidate {
+    /// A deployment whose node is on this switch.
+    pub fn of(live: &Live, switch: u64, is_slow: bool, watts: u32) -> Self {
+        let waits = live.deployment.active().is_some_and(|active| active.phase == Phase::Admission);
+        Candidate {
+            switch,
+            who: Who::Deployment(live.deployment.id),
+            waits_since: waits.then_some(live.clocks.phase_began),
+            is_in_flight: is_in_flight(live),
+            powered_on: live.clocks.powered_on,
+            is_slow,
+            watts,
+        }
+    }
 }
 
 /// What a switch has to give.
@@ -56,62 +87,59 @@ pub enum Lack {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Admission {
     /// Those to be powered on now.
-    pub admitted: Vec<DeploymentId>,
+    pub admitted: Vec<Who>,
     /// Those who wait.
-    pub lacking: Vec<(DeploymentId, Lack)>,
+    pub lacking: Vec<(Who, Lack)>,
     /// When a pause ends for which somebody waits.
     pub look_again: Option<Instant>,
 }
 
 #[derive(Default)]
-struct Switch<'a> {
+struct Switch {
     in_flight: usize,
     slow_in_flight: usize,
     last_on: Option<Instant>,
-    waiting: Vec<Candidate<'a>>,
+    waiting: Vec<(Instant, Candidate)>,
 }
 
 /// Decides for all switches at once; at most one node a switch, because the pause follows each.
-pub fn admit<'a>(
-    all: impl Iterator<Item = Candidate<'a>>,
+pub fn admit(
+    all: impl Iterator<Item = Candidate>,
     supplies: &HashMap<u64, Supply>,
     now: Instant,
     policy: &Policy,
 ) -> Admission {
-    let mut switches: HashMap<u64, Switch<'_>> = HashMap::new();
+    let mut switches: HashMap<u64, Switch> = HashMap::new();
     for candidate in all {
-        let live = candidate.live;
         let switch = switches.entry(candidate.switch).or_default();
-        switch.last_on = switch.last_on.max(live.clocks.powered_on);
-        if live.deployment.active().is_some_and(|active| active.phase == Phase::Admission) {
-            switch.waiting.push(candidate);
+        switch.last_on = switch.last_on.max(candidate.powered_on);
+        if let Some(since) = candidate.waits_since {
+            switch.waiting.push((since, candidate));
         }
-        if is_in_flight(live) {
+        if candidate.is_in_flight {
             switch.in_flight += 1;
             switch.slow_in_flight += usize::from(candidate.is_slow);
         }
     }
     let mut admission = Admission::default();
     for (id, mut switch) in switches {
-        switch
-            .waiting
-            .sort_by_key(|candidate| (candidate.live.clocks.phase_began, candidate.live.deployment.id));
+        switch.waiting.sort_by_key(|(since, candidate)| (*since, candidate.who));
         let supply = supplies.get(&id).copied().unwrap_or_default();
         let mut is_taken = false;
-        for candidate in &switch.waiting {
-            let deployment = candidate.live.deployment.id;
+        for (_, candidate) in &switch.waiting {
+            let who = candidate.who;
             let pause_ends =
                 switch.last_on.map(|last| last + pause(candidate, policy)).filter(|end| *end > now);
             match lack(candidate, &switch, supply, policy) {
-                Some(lack) => admission.lacking.push((deployment, lack)),
-                None if is_taken => admission.lacking.push((deployment, Lack::Turn)),
+                Some(lack) => admission.lacking.push((who, lack)),
+                None if is_taken => admission.lacking.push((who, Lack::Turn)),
                 None => match pause_ends {
                     None => {
-                        admission.admitted.push(deployment);
+                        admission.admitted.push(who);
                         is_taken = true;
                     }
                     Some(end) => {
-                        admission.lacking.push((deployment, Lack::Turn));
+                        admission.lacking.push((who, Lack::Turn));
                         admission.look_again = Some(admission.look_again.map_or(end, |other| other.min(end)));
                     }
                 },
@@ -122,12 +150,12 @@ pub fn admit<'a>(
     admission
 }
 
-fn pause(candidate: &Candidate<'_>, policy: &Policy) -> Duration {
+fn pause(candidate: &Candidate, policy: &Policy) -> Duration {
     if candidate.is_slow { policy.boot_spacing_pi3 } else { policy.boot_spacing }
 }
 
 /// What the switch has not got for this one, whatever the time.
-fn lack(candidate: &Candidate<'_>, switch: &Switch<'_>, supply: Supply, policy: &Policy) -> Option<Lack> {
+fn lack(candidate: &Candidate, switch: &Switch, supply: Supply, policy: &Policy) -> Option<Lack> {
     if candidate.is_slow && switch.slow_in_flight >= policy.boots_in_flight_pi3 {
         return Some(Lack::Places(policy.boots_in_flight_pi3, true));
     }

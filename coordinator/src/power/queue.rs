@@ -4,8 +4,10 @@
 use super::{Answer, Line, Port, Power, PowerError, PowerSwitch, Station};
 use crate::clock::{self, Instant};
 use crate::machine::event::Powered;
+use futures_util::FutureExt as _;
 use piseduce_protocol::cause::{Cause, CauseKind};
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -109,7 +111,14 @@ impl PowerQueue {
             stations: self.stations.clone(),
             job,
         };
-        let task = tokio::spawn(async move { done(worker.run().await) });
+        let task = tokio::spawn(async move {
+            // A driver that panics is told of; without an answer its node would wait for a day.
+            let ended = AssertUnwindSafe(worker.run()).catch_unwind().await;
+            done(ended.unwrap_or_else(|_| {
+                let why = "the switch's driver failed, which is our mistake: see the coordinator's log";
+                Powered::Failed(Cause::new(CauseKind::SwitchRefused, why))
+            }));
+        });
         if let Some(replaced) = self.jobs.insert(port, task.abort_handle()) {
             replaced.abort();
         }

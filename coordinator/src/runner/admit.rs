@@ -2,7 +2,7 @@
 
 use super::Runner;
 use crate::clock;
-use crate::machine::admission::{self, Admission, Candidate, Supply};
+use crate::machine::admission::{self, Admission, Candidate, Supply, Who};
 use crate::machine::event::{Event, Sign};
 use crate::store::Actor;
 use std::collections::HashMap;
@@ -15,9 +15,13 @@ impl Runner {
             if admitted.is_empty() {
                 return;
             }
-            for id in admitted {
-                let event = Event::Seen(Sign::Admitted);
-                self.step(id, &event, &Actor::Machine, None);
+            for who in admitted {
+                match who {
+                    Who::Deployment(id) => {
+                        self.step(id, &Event::Seen(Sign::Admitted), &Actor::Machine, None);
+                    }
+                    Who::Order(number) => self.begin_order(number),
+                }
             }
         }
     }
@@ -27,9 +31,9 @@ impl Runner {
         let candidates = self.lives.values().filter_map(|held| {
             let node = &self.nodes.get(&held.node)?.node;
             let (is_slow, watts) = (node.attributes.is_pi3(), node.attributes.watts_max());
-            Some(Candidate { switch: node.switch.0, live: &held.live, is_slow, watts })
+            Some(Candidate::of(&held.live, node.switch.0, is_slow, watts))
         });
-        admission::admit(candidates, &self.supplies(), clock::now(), &self.policy)
+        admission::admit(candidates.chain(self.ordered()), &self.supplies(), clock::now(), &self.policy)
     }
 
     /// What each switch has to give. A node that is not known to be off counts as on.

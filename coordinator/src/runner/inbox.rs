@@ -1,5 +1,6 @@
 //! What reaches the runner, from whom, and how a message becomes an event at a deployment.
 
+use super::orders::PortOrder;
 use super::site::Readings;
 use super::{Distrust, Runner};
 use crate::bus::link::Heard;
@@ -31,7 +32,12 @@ pub(super) enum Message {
     SwitchedOff(NodeId, Powered),
     Looked { switch: SwitchId, node: NodeId, restarted: bool },
     Stations(SwitchId, Vec<Station>),
+    Order(PortOrder, Powering),
+    Ordered(u64, Powered),
 }
+
+/// Whom to tell how a port was switched.
+pub(super) type Powering = oneshot::Sender<Result<Powered, RequestError>>;
 
 /// Whom to tell how a request went.
 pub(super) type Reply = oneshot::Sender<Result<(), RequestError>>;
@@ -104,6 +110,14 @@ impl Handle {
     /// [`RequestError::Clock`] when it is still not believed, because nothing keeps it right.
     pub async fn confirm_clock(&self, user: &str) -> Result<(), RequestError> {
         self.answered(|reply| Message::ConfirmClock(user.into(), reply)).await
+    }
+
+    /// Has a port switched in an administrator's name, and says how that ended.
+    ///
+    /// # Errors
+    /// [`RequestError::Conflict`] when it must not be switched.
+    pub async fn switch_port(&self, order: PortOrder) -> Result<Powered, RequestError> {
+        self.answered(|reply| Message::Order(order, reply)).await
     }
 
     /// The inventory in the store changed.
@@ -206,6 +220,8 @@ impl Runner {
             Message::Surveyed(switch, readings) => self.surveyed(switch, readings),
             Message::SwitchedOff(node, powered) => self.switched_off(node, &powered),
             Message::Looked { switch, node, restarted } => self.looked(switch, node, restarted),
+            Message::Order(order, reply) => self.order(order, reply).await?,
+            Message::Ordered(number, powered) => self.ordered_ended(number, powered),
             Message::Stations(switch, stations) => self.stations(switch, &stations),
             Message::InventoryChanged(reply) => {
                 self.load_inventory().await?;

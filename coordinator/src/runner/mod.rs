@@ -8,6 +8,7 @@
 mod admit;
 mod calendar;
 mod consoles;
+mod orders;
 mod perform;
 mod recovery;
 mod show;
@@ -23,6 +24,7 @@ pub mod jobs;
 pub use board::{Board, NodeView};
 pub use calendar::Distrust;
 pub use inbox::{Handle, RequestError};
+pub use orders::{PortOrder, Wish};
 pub use perform::Outside;
 
 use crate::clock::{self, Instant, UnixMs};
@@ -34,6 +36,7 @@ use crate::machine::{Effect, Live, Moment, Policy, Refusal, advance};
 use crate::store::{Actor, AgentWords, Change, JournalId, Saved, Store, StoreError, StoredDeployment};
 use calendar::Calendar;
 use inbox::{Message, Reply};
+use orders::Orders;
 use piseduce_protocol::id::{DeploymentId, Serial};
 use piseduce_protocol::report::Progress;
 use piseduce_protocol::state::State;
@@ -92,6 +95,7 @@ pub struct Runner {
     waits_seen: Instant,
     watches: HashMap<SwitchId, Watch>,
     site: Site,
+    orders: Orders,
     turn: TurnLog,
 }
 
@@ -141,6 +145,7 @@ impl Runner {
             waits_seen: Instant::default(),
             watches: HashMap::new(),
             site: Site::default(),
+            orders: Orders::default(),
             turn: TurnLog::default(),
         };
         runner.load_inventory().await?;

@@ -92,6 +92,16 @@ impl Outside {
         self.queues.get(&switch).map(|(_, queue)| queue.line().clone())
     }
 
+    /// The switch of this name.
+    pub(super) fn switch_of(&self, name: &str) -> Option<SwitchId> {
+        self.queues.values().find_map(|(switch, _)| (switch.attributes.name == name).then_some(switch.id))
+    }
+
+    /// Whether nobody may switch this outlet.
+    pub(super) fn protects(&self, switch: SwitchId, port: &str) -> bool {
+        self.queues.get(&switch).is_some_and(|(switch, _)| switch.attributes.protects(port))
+    }
+
     /// The name of a switch.
     pub(super) fn name_of(&self, switch: SwitchId) -> String {
         self.queues.get(&switch).map_or_else(String::new, |(switch, _)| switch.attributes.name.clone())

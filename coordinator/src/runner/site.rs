@@ -254,7 +254,9 @@ impl Runner {
     pub(super) fn looked(&mut self, switch: SwitchId, node: NodeId, restarted: bool) {
         self.site.asked.remove(&node);
         if restarted {
-            self.switch_found(switch, true);
+            if self.site.recoveries.get(&switch).is_none_or(|recovery| !recovery.restarted) {
+                self.switch_found(switch, true);
+            }
             return self.again(switch, node);
         }
         if let Some(id) = self.nodes.get(&node).and_then(|known| known.deployment) {

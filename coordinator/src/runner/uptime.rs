@@ -8,7 +8,7 @@ use crate::power::Line;
 use crate::store::{Store, SwitchSaid};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
 /// Switches are asked this often. A restarted one takes longer than that to power a node up to its agent.
@@ -18,7 +18,7 @@ const KEEP_EVERY: Duration = Duration::from_secs(600);
 /// sysUpTime is a counter of 32 bits of hundredths of a second.
 const WRAP_MS: u64 = (u32::MAX as u64 + 1) * 10;
 /// Answers are late by no more than this, in milliseconds.
-const LATE_MS: u64 = 5000;
+const LATE_MS: u64 = 2500;
 /// The head's calendar and a switch's clock part by no more than this and a thousandth of the time, in milliseconds.
 const APART_MS: u64 = 120_000;
 
@@ -37,10 +37,22 @@ fn restarted(before_ms: u64, now_ms: u64, elapsed_ms: Option<u64>, tolerance_ms:
     }
 }
 
+/// A node's firmware that asks so long after its switch restarted does so because of it.
+const RECENT: Duration = Duration::from_secs(60);
+
+/// What a switch said last.
+#[derive(Default)]
+struct Seen {
+    said: Option<(u64, Instant)>,
+    restarted: Option<Instant>,
+}
+
 /// The watch over one switch. Ends when it is dropped.
 pub(super) struct Watch {
     line: Line,
-    seen: Arc<Mutex<Option<(u64, Instant)>>>,
+    seen: Arc<Mutex<Seen>>,
+    /// Whether the switch has answered for the first time, or cannot.
+    is_known: watch::Receiver<bool>,
     task: AbortHandle,
 }
 
@@ -65,10 +77,11 @@ pub(super) struct Watched {
 impl Watch {
     /// Watches a switch, and tells the runner when it restarted.
     pub(super) fn begin(watched: Watched) -> Watch {
-        let seen = Arc::new(Mutex::new(None));
+        let seen = Arc::default();
         let line = watched.line.clone();
-        let task = tokio::spawn(watch(watched, seen.clone())).abort_handle();
-        Watch { line, seen, task }
+        let (know, is_known) = watch::channel(false);
+        let task = tokio::spawn(follow(watched, Arc::clone(&seen), know)).abort_handle();
+        Watch { line, seen, is_known, task }
     }
 
     /// Whether this is the watch over the switch at the end of `line`.
@@ -76,17 +89,19 @@ impl Watch {
         self.line.is_same(line)
     }
 
-    /// Looks now; whether the switch restarted since it was last asked. One that does not answer in time, or cannot
-    /// tell, has not.
+    /// Looks now; whether the switch restarted a moment ago. One that does not answer in time, or cannot tell, has
+    /// not.
     pub(super) fn look(&self, limit: Duration) -> impl Future<Output = bool> + Send + use<> {
-        let (line, seen) = (self.line.clone(), self.seen.clone());
-        async move {
-            let asked = tokio::time::timeout(limit, line.ask(|switch| switch.uptime())).await;
-            match asked {
-                Ok(Ok(Some(uptime))) => judge(&seen, uptime),
-                Ok(Ok(None) | Err(_)) | Err(_) => false,
-            }
-        }
+        let (line, seen, mut is_known) = (self.line.clone(), self.seen.clone(), self.is_known.clone());
+        let asked = async move {
+            // What it said before the coordinator started is compared first.
+            is_known.wait_for(|known| *known).await.ok()?;
+            let uptime = line.ask(|switch| switch.uptime()).await.ok()??;
+            judge(&seen, uptime);
+            let restarted = seen.lock().expect("nobody panics while holding it").restarted;
+            restarted.map(|at| clock::now() < at + RECENT)
+        };
+        async move { tokio::time::timeout(limit, asked).await.ok().flatten().unwrap_or(false) }
     }
 }
 
@@ -94,26 +109,27 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Compares with what was seen before, and remembers.
-fn judge(seen: &Mutex<Option<(u64, Instant)>>, uptime: Duration) -> bool {
+/// Compares with what was said before, and remembers.
+fn judge(seen: &Mutex<Seen>, uptime: Duration) -> bool {
     let (now, now_ms) = (clock::now(), millis(uptime));
     let mut seen = seen.lock().expect("nobody panics while holding it");
-    let before = seen.replace((now_ms, now));
-    before.is_some_and(|(before_ms, at)| restarted(before_ms, now_ms, Some(millis(now.since(at))), LATE_MS))
+    let before = seen.said.replace((now_ms, now));
+    let has = before
+        .is_some_and(|(before_ms, at)| restarted(before_ms, now_ms, Some(millis(now.since(at))), LATE_MS));
+    if has {
+        seen.restarted = Some(now);
+    }
+    has
 }
 
-async fn watch(watched: Watched, seen: Arc<Mutex<Option<(u64, Instant)>>>) {
+async fn follow(watched: Watched, seen: Arc<Mutex<Seen>>, know: watch::Sender<bool>) {
     let Watched { switch, line, store, inbox, at_start, is_trusted } = watched;
     let mut is_first = true;
     let mut kept: Option<Instant> = None;
     loop {
-        let answer = line.ask(|switch| switch.uptime()).await;
-        let uptime = match answer {
-            Ok(uptime) => uptime,
-            Err(_) => {
-                tokio::time::sleep(ASK_EVERY).await;
-                continue;
-            }
+        let Ok(uptime) = line.ask(|switch| switch.uptime()).await else {
+            tokio::time::sleep(ASK_EVERY).await;
+            continue;
         };
         let mut restart = uptime.is_some_and(|uptime| judge(&seen, uptime));
         if let (true, Some(uptime)) = (is_first, uptime) {
@@ -124,6 +140,9 @@ async fn watch(watched: Watched, seen: Arc<Mutex<Option<(u64, Instant)>>>) {
                 let tolerance = APART_MS + elapsed.unwrap_or(0) / 1000;
                 restarted(before.uptime_ms, millis(uptime), elapsed, tolerance)
             });
+            if restart {
+                seen.lock().expect("nobody panics while holding it").restarted = Some(clock::now());
+            }
         }
         if restart || is_first && at_start {
             let Some(inbox) = inbox.upgrade() else { return };
@@ -131,9 +150,11 @@ async fn watch(watched: Watched, seen: Arc<Mutex<Option<(u64, Instant)>>>) {
                 return;
             }
         }
+        know.send_replace(true);
         let Some(uptime) = uptime else { return };
         if restart || kept.is_none_or(|at| clock::now() >= at + KEEP_EVERY) {
             let said = SwitchSaid { uptime_ms: millis(uptime), at: clock::unix_ms() };
+            // As above.
             let _ = store.keep_switch_said(switch, said).await;
             kept = Some(clock::now());
         }

@@ -5,7 +5,7 @@ use super::{Held, Runner};
 use crate::clock;
 use crate::domain::deployment::Phase;
 use crate::domain::node::{Node, NodeId};
-use crate::machine::admission::{Lack, is_in_flight};
+use crate::machine::admission::{Lack, Who, is_in_flight};
 use crate::machine::waiting::{Around, waiting};
 use std::time::Duration;
 
@@ -31,9 +31,9 @@ impl Runner {
 
     /// What the node of `held` has to wait for before it is powered on.
     fn lack(&self, held: &Held) -> Lack {
-        let id = held.live.deployment.id;
+        let own = Who::Deployment(held.live.deployment.id);
         let mut lacking = self.admission().lacking.into_iter();
-        lacking.find_map(|(who, lack)| (who == id).then_some(lack)).unwrap_or(Lack::Turn)
+        lacking.find_map(|(who, lack)| (who == own).then_some(lack)).unwrap_or(Lack::Turn)
     }
 
     /// The names of the nodes that take up the places of the node's switch.

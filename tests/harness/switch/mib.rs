@@ -30,7 +30,8 @@ fn view(state: &State) -> BTreeMap<Vec<u32>, Value> {
     let mut put = |root: &[u32], rest: &[u32], value: Value| {
         rows.insert(below(root, rest), value);
     };
-    let hundredths = u32::try_from(now.since(state.started).as_millis() / 10).unwrap_or(u32::MAX);
+    let hundredths =
+        u32::try_from((now.since(state.started) + state.ran_before).as_millis() / 10).unwrap_or(u32::MAX);
     put(&[1, 3, 6, 1, 2, 1, 1, 1, 0], &[], Value::OctetString(b"PiSeduce simulated switch".to_vec().into()));
     // Without a vendor's number of its own it shows net-snmp's.
     put(
@@ -57,7 +58,8 @@ fn view(state: &State) -> BTreeMap<Vec<u32>, Value> {
         if delivering {
             used_mw += outlet.draws_mw;
         }
-        if let (true, Some(board)) = (delivering, &outlet.board) {
+        let is_seen = delivering && !state.faults.hidden.contains(port);
+        if let (true, Some(board)) = (is_seen, &outlet.board) {
             let mac: Vec<u32> =
                 board.split(':').filter_map(|pair| u32::from_str_radix(pair, 16).ok()).collect();
             let port = i32::try_from(*port).unwrap_or_default();

@@ -130,7 +130,12 @@ fn a_script_may_run_longer_than_silence_is_borne_elsewhere() {
 fn a_switch_that_does_not_answer_loses_the_node_without_wasting_restarts() {
     let mut bench = Bench::open();
     happy_path()[..2].iter().for_each(|make| bench.step(*make));
-    bench.pass(11 * 60);
+    // A person may take a day; the queue has given a switch up long before.
+    let silent = Powered::Failed(Cause::new(CauseKind::SwitchUnreachable, "nothing for 600 s"));
+    let mut given_up = bench.clone();
+    given_up.see(Sign::Power(bench.live.deployment.seq, silent));
+    assert_eq!((given_up.state(), given_up.live.deployment.restarts), (State::Lost, 0));
+    bench.pass(25 * 3600);
     let now = &bench.live.deployment;
     assert_eq!((now.state(), now.restarts), (State::Lost, 0));
     assert_eq!(bench.cause(), Some(CauseKind::SwitchUnreachable));

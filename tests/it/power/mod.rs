@@ -1,6 +1,8 @@
 //! Power by SNMP: the real driver and queue against real agents.
 
+mod orders;
 mod simulated;
+mod site;
 mod snmpd;
 
 use piseduce_coordinator::domain::driver::Driver;

@@ -1,17 +1,137 @@
-//! Switches: what a person says to have switched by hand.
+//! Switches: what they show, and ports that administrators have switched, by the coordinator or by hand.
 
 use super::super::Shared;
 use super::super::auth::Asker;
 use super::super::error::ApiError;
-use crate::api::SwitchedView;
+use super::super::view;
+use super::{Asked, Body};
+use crate::api::{
+    DetectRequest, DetectedView, SwitchDetails, SwitchPortQuery, SwitchPortView, SwitchView, SwitchedView,
+};
+use crate::domain::switch::Switch;
+use crate::machine::event::Powered;
 use crate::permission::Action;
-use crate::power::{Port, PowerError};
+use crate::power::{self, Line, Port, PortView, PowerError};
+use crate::runner::{NodeView, PortOrder, Wish};
 use axum::extract::{Path, State};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 
 pub(super) fn routes() -> Router<Shared> {
-    Router::new().route("/switches/{name}/ports/{port}/done", post(done))
+    Router::new()
+        .route("/switches", get(list))
+        .route("/switches/detect", post(detect))
+        .route("/switches/{name}", get(show))
+        .route("/switches/{name}/ports/{port}/done", post(done))
+        .route("/switches/{name}/ports/{port}/{wish}", post(order))
+}
+
+fn find(shared: &Shared, name: &str) -> Result<(Switch, Line), ApiError> {
+    shared.lines.get(name).ok_or_else(|| ApiError::missing("switch", name))
+}
+
+/// The nodes on a switch.
+fn nodes_of(shared: &Shared, switch: &Switch) -> Vec<NodeView> {
+    let mut nodes = shared.board.all();
+    nodes.retain(|view| view.node.switch == switch.id);
+    nodes
+}
+
+fn silent(name: &str) -> impl Fn(PowerError) -> ApiError {
+    move |error| match error {
+        PowerError::Unreachable(_) => {
+            ApiError::unavailable(format!("switch {name}: {error}"), "nothing was changed; try again")
+        }
+        PowerError::Refused(_) => {
+            ApiError::conflict("refused", format!("switch {name}: {error}"), "nothing was changed")
+        }
+    }
+}
+
+async fn list(State(shared): State<Shared>, asker: Asker) -> Result<Json<Vec<SwitchView>>, ApiError> {
+    asker.check(Action::Look)?;
+    let switches = shared.lines.all();
+    let views = switches.iter().map(|(switch, line)| {
+        view::switch(switch, nodes_of(&shared, switch).len(), line.driver().reads_back())
+    });
+    Ok(Json(views.collect()))
+}
+
+async fn show(
+    State(shared): State<Shared>,
+    asker: Asker,
+    Path(name): Path<String>,
+) -> Result<Json<SwitchDetails>, ApiError> {
+    asker.check(Action::Administer)?;
+    let (switch, line) = find(&shared, &name)?;
+    let nodes = nodes_of(&shared, &switch);
+    let silent = silent(&name);
+    let listed = line.ask(|driver| driver.ports()).await.map_err(&silent)?;
+    let mut ports: Vec<SwitchPortView> = match listed {
+        Some(ports) => ports.into_iter().map(view::port).collect(),
+        None => read_ports(&line, &nodes).await,
+    };
+    // Uptime, supplies and addresses are for completeness: what a switch does not tell is left out.
+    let uptime = line.ask(|driver| driver.uptime()).await.ok().flatten();
+    let supplies = line.ask(|driver| driver.supplies()).await.unwrap_or_default();
+    let stations = line.ask(|driver| driver.stations()).await.ok().flatten().unwrap_or_default();
+    for port in &mut ports {
+        port.protected = switch.attributes.protects(&port.port);
+        port.node = nodes
+            .iter()
+            .find(|view| view.node.attributes.port == port.port)
+            .map(|view| view.node.attributes.name.clone());
+        port.macs.extend(stations.iter().filter(|seen| seen.port == port.port).map(|seen| seen.mac.clone()));
+    }
+    Ok(Json(SwitchDetails {
+        switch: view::switch(&switch, nodes.len(), line.driver().reads_back()),
+        uptime_seconds: uptime.map(|uptime| uptime.as_secs()),
+        supplies: supplies.into_iter().map(view::supply).collect(),
+        ports,
+        recovery: shared.board.recovery(),
+    }))
+}
+
+/// The ports of nodes, one after the other, where the switch cannot list them.
+async fn read_ports(line: &Line, nodes: &[NodeView]) -> Vec<SwitchPortView> {
+    let mut ports = Vec::new();
+    for view in nodes {
+        let attributes = &view.node.attributes;
+        let port = Port { port: attributes.port.clone(), node: attributes.name.clone() };
+        let (read, error) = match line.ask(|driver| driver.view(&port)).await {
+            Ok(read) => (read, None),
+            Err(error) => (PortView::default(), Some(error.to_string())),
+        };
+        let read = PortView { port: port.port, ..read };
+        ports.push(SwitchPortView { error, ..view::port(read) });
+    }
+    ports
+}
+
+async fn order(
+    State(shared): State<Shared>,
+    asker: Asker,
+    Path((name, port, wish)): Path<(String, String, String)>,
+    Asked(query): Asked<SwitchPortQuery>,
+) -> Result<Json<SwitchedView>, ApiError> {
+    asker.check(Action::Administer)?;
+    let wish = match wish.as_str() {
+        "on" => Wish::On,
+        "off" => Wish::Off,
+        "cycle" => Wish::Cycle,
+        other => return Err(ApiError::missing("request", other)),
+    };
+    find(&shared, &name)?;
+    let force = query.force;
+    let order = PortOrder { switch: name.clone(), port: port.clone(), wish, force, user: asker.0.name };
+    match shared.runner.switch_port(order).await? {
+        Powered::On => Ok(Json(SwitchedView { switch: name, port, on: true })),
+        Powered::Off => Ok(Json(SwitchedView { switch: name, port, on: false })),
+        Powered::Failed(cause) => {
+            let message = format!("switch {name}: {cause}");
+            Err(ApiError::conflict(cause.name.as_str(), message, "`piseduce switch show` shows its ports"))
+        }
+    }
 }
 
 async fn done(
@@ -20,7 +140,7 @@ async fn done(
     Path((name, port)): Path<(String, String)>,
 ) -> Result<Json<SwitchedView>, ApiError> {
     asker.check(Action::Administer)?;
-    let (switch, line) = shared.lines.get(&name).ok_or_else(|| ApiError::missing("switch", &name))?;
+    let (switch, line) = find(&shared, &name)?;
     let refused = |error: PowerError| {
         let hint = "`piseduce node list` shows which ports wait for somebody";
         ApiError::conflict("refused", format!("switch {name}: {error}"), hint)
@@ -28,12 +148,21 @@ async fn done(
     line.driver().confirm(&port).map_err(refused)?;
     let asked = Port { port, node: String::new() };
     let reading = line.ask(|driver| driver.read(&asked)).await.map_err(refused)?;
-    tracing::info!(
-        switch = name,
-        port = asked.port,
-        on = reading.on,
-        user = asker.0.name,
-        "switched by hand"
-    );
-    Ok(Json(SwitchedView { switch: switch.attributes.name, port: asked.port, on: reading.on }))
+    let (on, user) = (reading.on, asker.0.name);
+    tracing::info!(switch = name, port = asked.port, on, user, "switched by hand");
+    Ok(Json(SwitchedView { switch: switch.attributes.name, port: asked.port, on }))
+}
+
+async fn detect(
+    State(_): State<Shared>,
+    asker: Asker,
+    Body(request): Body<DetectRequest>,
+) -> Result<Json<DetectedView>, ApiError> {
+    asker.check(Action::Administer)?;
+    let settings = request.snmp;
+    crate::domain::driver::Driver::Snmp(settings.clone())
+        .check()
+        .map_err(|error| ApiError::invalid(error.to_string(), "nothing was asked"))?;
+    let found = power::detect(&settings).await.map_err(silent(&settings.address))?;
+    Ok(Json(view::detected(&settings, found)))
 }

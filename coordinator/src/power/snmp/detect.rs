@@ -4,7 +4,7 @@
 use super::client::Agent;
 use super::{PowerError, SnmpSwitch, integer, oid, presets, stations};
 use crate::domain::driver::{SnmpPreset, SnmpSettings};
-use crate::power::PortView;
+use crate::power::{PortView, Supply};
 use async_snmp::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,8 +37,8 @@ pub struct Detected {
     pub bridge_offset: i32,
     /// Why so much.
     pub offset_evidence: String,
-    /// The outlets of the settings' group.
-    pub ports: Vec<PortView>,
+    /// Its power supplies.
+    pub supplies: Vec<Supply>,
     /// The state of the spanning tree at bridge ports that take part in it and are no edge.
     pub spanning_tree: BTreeMap<u32, &'static str>,
 }
@@ -77,6 +77,7 @@ pub async fn detect(settings: &SnmpSettings) -> Result<Detected, PowerError> {
     }
     let seen: BTreeSet<u32> = stations::read(&agent).await?.into_iter().map(|(_, at)| at).collect();
     let (bridge_offset, offset_evidence) = offset(&ports, &seen);
+    let supplies = switch.all_supplies().await?;
     let spanning_tree = spanning_tree(&agent).await?;
     Ok(Detected {
         description,
@@ -85,7 +86,7 @@ pub async fn detect(settings: &SnmpSettings) -> Result<Detected, PowerError> {
         groups,
         bridge_offset,
         offset_evidence,
-        ports,
+        supplies,
         spanning_tree,
     })
 }

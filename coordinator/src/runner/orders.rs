@@ -1,0 +1,169 @@
+//! Ports that an operator has switched by hand: through the same queue and admission as everything else, never a
+//! protected one, and never one whose node is being deployed.
+
+use super::Runner;
+use super::inbox::{Message, Powering, RequestError};
+use crate::clock::{self, Instant};
+use crate::domain::node::{NodeAttributes, NodeId, SwitchId};
+use crate::machine::admission::{Candidate, Who};
+use crate::machine::event::Powered;
+use crate::power::{Job, Port, Power};
+use crate::store::{Actor, Conflict, StoreError};
+use std::collections::BTreeMap;
+
+/// What an operator wants of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Power.
+    On,
+    /// None.
+    Off,
+    /// None for a while, then power again.
+    Cycle,
+}
+
+/// An operator's order.
+#[derive(Clone, Debug)]
+pub struct PortOrder {
+    /// The switch's name.
+    pub switch: String,
+    /// The port in the switch's own words.
+    pub port: String,
+    /// What is wanted.
+    pub wish: Wish,
+    /// Whether also a port is switched whose node somebody has.
+    pub force: bool,
+    /// Who wants it.
+    pub user: String,
+}
+
+/// An order under way.
+struct Order {
+    switch: SwitchId,
+    port: Port,
+    node: Option<NodeId>,
+    wish: Wish,
+    /// Since when it waits to be powered on.
+    waits_since: Option<Instant>,
+    reply: Powering,
+}
+
+/// The orders under way, and when the last of each switch was powered on.
+#[derive(Default)]
+pub(super) struct Orders {
+    next: u64,
+    under_way: BTreeMap<u64, Order>,
+    powered_on: BTreeMap<SwitchId, Instant>,
+}
+
+impl Runner {
+    /// Takes an order, or says why not.
+    pub(super) async fn order(&mut self, order: PortOrder, reply: Powering) -> Result<(), StoreError> {
+        match self.checked_order(&order) {
+            Err(why) => drop(reply.send(Err(why))),
+            Ok((switch, node)) => {
+                let PortOrder { switch: name, port, wish, user, .. } = order;
+                let detail = format!("port {port} of {name}: {wish:?}").to_lowercase();
+                self.store.note(clock::unix_ms(), Actor::User(user), "switch", detail).await?;
+                let node_name = node.map(|node| self.nodes[&node].node.attributes.name.clone());
+                let port = Port { port, node: node_name.unwrap_or_default() };
+                let number = self.orders.next;
+                self.orders.next += 1;
+                let waits_since = (wish == Wish::On).then(clock::now);
+                self.orders.under_way.insert(number, Order { switch, port, node, wish, waits_since, reply });
+                if wish != Wish::On {
+                    self.switch_for(number, Power::Off);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn checked_order(&self, order: &PortOrder) -> Result<(SwitchId, Option<NodeId>), RequestError> {
+        let PortOrder { switch: name, port, .. } = order;
+        let in_use =
+            |by: String| Conflict::InUse { what: "port", name: format!("{port} of switch {name}"), by };
+        let switch = self.outside.switch_of(name);
+        let switch = switch.ok_or_else(|| Conflict::Missing { what: "switch", name: name.clone() })?;
+        if self.outside.protects(switch, port) {
+            return Err(in_use("nobody's to switch: it is one of the `protected_ports`".into()).into());
+        }
+        let on_port = self
+            .nodes
+            .values()
+            .find(|known| known.node.switch == switch && known.node.attributes.port == *port);
+        let Some(known) = on_port else { return Ok((switch, None)) };
+        let node = &known.node.attributes.name;
+        if let Some(held) = known.deployment.and_then(|id| self.lives.get(&id)) {
+            let (state, owner) = (held.live.deployment.state(), &held.owner);
+            if held.live.deployment.active().is_some() {
+                let by = format!(
+                    "node {node}, which is in {state}: `piseduce reboot {node}` powers it off and on"
+                );
+                return Err(in_use(by).into());
+            }
+            if !order.force {
+                let by = format!("node {node}, {state} for {owner}; `--force` switches it all the same");
+                return Err(in_use(by).into());
+            }
+        }
+        Ok((switch, Some(known.node.id)))
+    }
+
+    /// Orders that wait for admission, and what those before have taken.
+    pub(super) fn ordered(&self) -> impl Iterator<Item = Candidate> {
+        self.orders.under_way.iter().map(|(number, order)| {
+            let node = order.node.and_then(|node| self.nodes.get(&node)).map(|known| &known.node.attributes);
+            Candidate {
+                switch: order.switch.0,
+                who: Who::Order(*number),
+                waits_since: order.waits_since,
+                is_in_flight: false,
+                powered_on: self.orders.powered_on.get(&order.switch).copied(),
+                is_slow: node.is_some_and(NodeAttributes::is_pi3),
+                watts: node.map_or(0, NodeAttributes::watts_max),
+            }
+        })
+    }
+
+    /// An order's turn to be powered on.
+    pub(super) fn begin_order(&mut self, number: u64) {
+        if let Some(order) = self.orders.under_way.get_mut(&number) {
+            order.waits_since = None;
+            self.orders.powered_on.insert(order.switch, clock::now());
+            self.switch_for(number, Power::On);
+        }
+    }
+
+    fn switch_for(&mut self, number: u64, power: Power) {
+        let (Some(order), Some(inbox)) = (self.orders.under_way.get(&number), self.handle.upgrade()) else {
+            return;
+        };
+        let (switch, port) = (order.switch, order.port.clone());
+        self.outside.power(switch, Job { port, power }, move |powered| {
+            tokio::spawn(async move {
+                let _ = inbox.send(Message::Ordered(number, powered)).await;
+            });
+        });
+    }
+
+    /// How an order's power job ended.
+    pub(super) fn ordered_ended(&mut self, number: u64, powered: Powered) {
+        let Some(order) = self.orders.under_way.get_mut(&number) else { return };
+        if let Some(known) = order.node.and_then(|node| self.nodes.get_mut(&node)) {
+            known.powered = match powered {
+                Powered::On => Some(true),
+                Powered::Off => Some(false),
+                Powered::Failed(_) => None,
+            };
+        }
+        let node = order.node;
+        if order.wish == Wish::Cycle && powered == Powered::Off {
+            order.waits_since = Some(clock::now());
+        } else if let Some(order) = self.orders.under_way.remove(&number) {
+            // Whoever asked may be gone; what was asked is done all the same.
+            let _ = order.reply.send(Ok(powered));
+        }
+        node.into_iter().for_each(|node| self.show(node));
+    }
+}
