@@ -145,10 +145,21 @@ impl Rack {
     /// # Errors
     /// When its agent cannot be started.
     pub fn poe_switch(&self) -> anyhow::Result<SimulatedSwitch> {
+        self.wired_switch(|port| port)
+    }
+
+    /// The same, but each port powers the board that belongs to another one.
+    ///
+    /// # Errors
+    /// As [`Rack::poe_switch`].
+    pub fn wired_switch(
+        &self,
+        wiring: impl Fn(u32) -> u32 + Send + Sync + 'static,
+    ) -> anyhow::Result<SimulatedSwitch> {
         let orders = self.orders.clone();
         let wire = move |port: u32, on: bool| {
             // Mains that are gone have left every board dark.
-            let _ = orders.send(Order::Power(port.to_string(), on));
+            let _ = orders.send(Order::Power(wiring(port).to_string(), on));
         };
         let ports = u32::try_from(self.nodes.len()).context("a rack of a sensible size")? + 4;
         let switch = SimulatedSwitch::start(ports, Box::new(wire))?;

@@ -19,6 +19,7 @@ fn around() -> Around<'static> {
         switch: "poe-1",
         port: "7",
         by_hand: false,
+        trouble: None,
         form_until: UnixMs(1_795_447_800_000),
         lack: Lack::Turn,
         booting: vec!["pi-2", "pi-3"],
@@ -169,6 +170,16 @@ fn a_silent_switch_an_open_form_and_a_rest_say_what_comes_next() {
     let mut live = working(State::EnvBoot, 0, 0, None);
     live.deployment.form = Some(Arc::new(opaque));
     assert!(words(&live, None).unwrap().contains("to ask what to boot"));
+}
+
+#[test]
+fn a_switch_that_does_not_answer_is_named_with_its_reason() {
+    let mut bench = Bench::open();
+    happy_path()[..2].iter().for_each(|make| bench.step(*make));
+    let moment = Moment { at: bench.live.clocks.counted_to, link_since: Some(Instant(0)) };
+    let troubled = Around { trouble: Some("/dev/serial/by-id/relays is not there"), ..around() };
+    let told = waiting(&bench.live, moment, &Policy::default(), &troubled).unwrap();
+    assert!(told.ends_with("asked again and again: /dev/serial/by-id/relays is not there"), "{told}");
 }
 
 #[test]

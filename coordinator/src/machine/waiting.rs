@@ -33,6 +33,8 @@ pub struct Around<'a> {
     pub port: &'a str,
     /// Whether a person switches that outlet.
     pub by_hand: bool,
+    /// Why its switch does not answer now, if it does not.
+    pub trouble: Option<&'a str>,
     /// Until when its form may stay open.
     pub form_until: UnixMs,
     /// For a node that may not be powered on yet: what its switch has not got.
@@ -107,9 +109,10 @@ fn power(live: &Live, active: &Active, moment: Moment, around: &Around<'_>) -> S
     }
     // Nothing happens while a switch is silent, so nothing has counted that time yet.
     let in_phase = live.clocks.in_phase + moment.at.since(live.clocks.counted_to);
-    let silent = match in_phase >= SWITCH_SILENT {
-        true => "; the switch has not shown it for long and is asked again and again",
-        false => "",
+    let silent = match (around.trouble, in_phase >= SWITCH_SILENT) {
+        (Some(why), _) => format!("; it is asked again and again: {why}"),
+        (None, true) => "; it has not shown it for long and is asked again and again".into(),
+        (None, false) => String::new(),
     };
     format!("switch {switch} to show that port {port} {wanted}, {next}{silent}")
 }

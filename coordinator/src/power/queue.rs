@@ -62,7 +62,11 @@ pub struct PowerQueue {
     jobs: HashMap<String, AbortHandle>,
     places: Arc<Places>,
     stations: Arc<Mutex<Seen>>,
+    troubles: Troubles,
 }
+
+/// Why the switch does not answer for a port now.
+type Troubles = Arc<std::sync::Mutex<HashMap<String, String>>>;
 
 /// What the switch has seen where, and when that was read; none before.
 type Seen = Option<(Instant, Vec<Station>)>;
@@ -82,7 +86,13 @@ impl PowerQueue {
             jobs: HashMap::new(),
             places: Arc::default(),
             stations: Arc::default(),
+            troubles: Arc::default(),
         }
+    }
+
+    /// Why the switch does not answer for a port now, if it does not.
+    pub fn trouble(&self, port: &str) -> Option<String> {
+        self.troubles.lock().expect("nobody panics while holding it").get(port).cloned()
     }
 
     /// Where nodes belong; whoever is seen elsewhere is not cut off.
@@ -109,8 +119,10 @@ impl PowerQueue {
             limits: self.limits.clone(),
             places: self.places.clone(),
             stations: self.stations.clone(),
+            troubles: self.troubles.clone(),
             job,
         };
+        self.troubles.lock().expect("nobody panics while holding it").remove(&port);
         let task = tokio::spawn(async move {
             // A driver that panics is told of; without an answer its node would wait for a day.
             let ended = AssertUnwindSafe(worker.run()).catch_unwind().await;
@@ -137,6 +149,7 @@ struct Worker {
     limits: Limits,
     places: Arc<Places>,
     stations: Arc<Mutex<Seen>>,
+    troubles: Troubles,
     job: Job,
 }
 
@@ -220,7 +233,9 @@ impl Worker {
         let until = clock::now() + self.limits.unreachable;
         let mut pause = self.limits.read_every;
         loop {
-            match self.line.ask(&request).await {
+            let result = self.line.ask(&request).await;
+            self.note_trouble(&result);
+            match result {
                 Ok(answer) => return Ok(answer),
                 Err(PowerError::Refused(why)) => return Err(Cause::new(CauseKind::SwitchRefused, why)),
                 Err(PowerError::Unreachable(why)) if clock::now() >= until => {
@@ -233,6 +248,17 @@ impl Worker {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY_MAX);
         }
+    }
+}
+
+impl Worker {
+    /// Lets others know why the switch does not answer.
+    fn note_trouble<T>(&self, result: &Result<T, PowerError>) {
+        let mut troubles = self.troubles.lock().expect("nobody panics while holding it");
+        match result {
+            Err(PowerError::Unreachable(why)) => troubles.insert(self.job.port.port.clone(), why.clone()),
+            Ok(_) | Err(PowerError::Refused(_)) => troubles.remove(&self.job.port.port),
+        };
     }
 }
 

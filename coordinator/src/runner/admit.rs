@@ -11,8 +11,9 @@ impl Runner {
     /// Lets everybody go who may now.
     pub(super) fn admit(&mut self) {
         loop {
-            let admitted = self.admission().admitted;
+            let Admission { admitted, lacking, .. } = self.admission();
             if admitted.is_empty() {
+                self.lacks = lacking.into_iter().collect();
                 return;
             }
             for who in admitted {

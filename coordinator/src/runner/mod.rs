@@ -31,6 +31,7 @@ use crate::clock::{self, Instant, UnixMs};
 use crate::domain::deployment::{Condition, Deployment};
 use crate::domain::node::{Node, NodeId, SwitchId};
 use crate::domain::reservation::ReservationId;
+use crate::machine::admission::{Lack, Who};
 use crate::machine::event::Event;
 use crate::machine::{Effect, Live, Moment, Policy, Refusal, advance};
 use crate::store::{Actor, AgentWords, Change, JournalId, Saved, Store, StoreError, StoredDeployment};
@@ -96,6 +97,8 @@ pub struct Runner {
     watches: HashMap<SwitchId, Watch>,
     site: Site,
     orders: Orders,
+    /// What those who wait to be powered on are waiting for.
+    lacks: HashMap<Who, Lack>,
     turn: TurnLog,
 }
 
@@ -146,6 +149,7 @@ impl Runner {
             watches: HashMap::new(),
             site: Site::default(),
             orders: Orders::default(),
+            lacks: HashMap::new(),
             turn: TurnLog::default(),
         };
         runner.load_inventory().await?;

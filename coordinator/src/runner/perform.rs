@@ -92,6 +92,11 @@ impl Outside {
         self.queues.get(&switch).map(|(_, queue)| queue.line().clone())
     }
 
+    /// Why a switch does not answer for a port now, if it does not.
+    pub(super) fn trouble(&self, switch: SwitchId, port: &str) -> Option<String> {
+        self.queues.get(&switch).and_then(|(_, queue)| queue.trouble(port))
+    }
+
     /// The switch of this name.
     pub(super) fn switch_of(&self, name: &str) -> Option<SwitchId> {
         self.queues.values().find_map(|(switch, _)| (switch.attributes.name == name).then_some(switch.id))

@@ -17,11 +17,13 @@ impl Runner {
     pub(super) fn waiting(&self, held: &Held, node: &Node) -> Option<String> {
         let in_line = held.live.deployment.active().is_some_and(|active| active.phase == Phase::Admission);
         let attributes = &node.attributes;
+        let trouble = self.outside.trouble(node.switch, &attributes.port);
         let around = Around {
             node: &attributes.name,
             switch: &attributes.switch,
             port: &attributes.port,
             by_hand: self.outside.by_hand(node.switch),
+            trouble: trouble.as_deref(),
             form_until: held.form_until.min(held.until),
             lack: if in_line { self.lack(held) } else { Lack::Turn },
             booting: if in_line { self.booting_beside(node) } else { vec![] },
@@ -31,9 +33,7 @@ impl Runner {
 
     /// What the node of `held` has to wait for before it is powered on.
     fn lack(&self, held: &Held) -> Lack {
-        let own = Who::Deployment(held.live.deployment.id);
-        let mut lacking = self.admission().lacking.into_iter();
-        lacking.find_map(|(who, lack)| (who == own).then_some(lack)).unwrap_or(Lack::Turn)
+        self.lacks.get(&Who::Deployment(held.live.deployment.id)).copied().unwrap_or(Lack::Turn)
     }
 
     /// The names of the nodes that take up the places of the node's switch.

@@ -94,8 +94,11 @@ fn a_switch_is_looked_at_and_registered() {
 fn nobody_is_powered_on_beyond_the_budget_and_who_waits_is_told() {
     let (lab, switch) = lab(2, "", "budget_watts = 20\n");
     lab.deploy(&[]);
-    let waits = || (0..2).filter_map(|index| lab.status(index)?.waiting).collect::<Vec<_>>().join("\n");
-    wait_for("a node that waits for power", 60.0, waits, |waits| waits.contains("it may deliver 20 W"));
+    let seen = || {
+        let log = lab.coordinator.logged();
+        format!("{:?} {:?}, log: {:?}", lab.status(0), lab.status(1), log.lines().last())
+    };
+    wait_for("a node that waits for power", 60.0, seen, |seen| seen.contains("it may deliver 20 W"));
     assert!(!(switch.is_on(1) && switch.is_on(2)), "13 W each are more than 20 W");
 }
 
@@ -114,4 +117,54 @@ fn a_node_that_is_seen_elsewhere_fails_and_nothing_is_cut() {
     let failed = lab.wait_for(0, State::Failed, 60.0).cause.unwrap().to_string();
     assert!(failed.starts_with("wrong_port") && failed.contains("at port 2, not at 1"), "{failed}");
     assert!(switch.is_on(1) && switch.is_on(2), "nothing was cut");
+}
+
+#[test]
+fn an_agent_that_outlives_its_power_cut_stops_its_deployment() {
+    let lab = Lab::new(2);
+    // The cables of both boards are swapped, and the switch shows no addresses.
+    let switch = lab.rack.wired_switch(|port| if port <= 2 { 3 - port } else { port }).unwrap();
+    let entry = switch.entry(lab.directory.path(), "bench", "2c").unwrap() + "check_stations = false\n";
+    let inventory = lab.file("poe.toml", &lab.rack.inventory_behind(&entry));
+    lab.coordinator.cli(ADMIN, &["node", "import", &inventory]).unwrap();
+    let (one, key) = (&lab.rack.nodes[0].name, lab.file("key", piseduce_tests::lab::SSH_KEY));
+    lab.coordinator.cli(USER, &["reserve", one, "--for", "1h"]).unwrap();
+    lab.coordinator.cli(USER, &["deploy", one, "--environment", "story", "--ssh-key", &key]).unwrap();
+    lab.wait_for(0, State::NfsBootOn, 60.0);
+    switch.set(2, true);
+    wait_for(
+        "the agent to work",
+        60.0,
+        || lab.status(0),
+        |status| status.as_ref().is_some_and(|status| status.state >= State::EnvCopy),
+    );
+    lab.coordinator.cli(USER, &["reboot", one]).unwrap();
+    let failed = lab.wait_for(0, State::Failed, 60.0).cause.unwrap().to_string();
+    assert!(failed.starts_with("wrong_port: the agent of the boot before still speaks"), "{failed}");
+}
+
+#[test]
+fn forty_eight_ports_are_cycled_at_once_and_spaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let coordinator =
+        Coordinator::start(directory.path(), "boot_spacing_ms = 50\nboots_in_flight = 48\n").unwrap();
+    coordinator.add_user(ADMIN, "admin").unwrap();
+    let switch = SimulatedSwitch::start(48, Box::new(|_, _| {})).unwrap();
+    (1..=48).for_each(|port| switch.plug(port, &format!("02:00:00:00:00:{port:02x}")));
+    let file = directory.path().join("poe.toml");
+    fs::write(&file, switch.entry(directory.path(), "bench", "2c").unwrap()).unwrap();
+    coordinator.cli(ADMIN, &["node", "import", &file.to_string_lossy()]).unwrap();
+    std::thread::scope(|scope| {
+        for port in 1..=48 {
+            let cycle = ["switch".to_owned(), "cycle".into(), "bench".into(), port.to_string()];
+            let coordinator = &coordinator;
+            scope.spawn(move || coordinator.cli(ADMIN, &cycle.each_ref().map(String::as_str)).unwrap());
+        }
+    });
+    let sets = switch.sets();
+    let on: Vec<_> = sets.iter().filter(|(_, _, on)| *on).map(|(at, port, _)| (*at, *port)).collect();
+    assert_eq!((sets.len(), on.len()), (96, 48), "each was switched off and on, once");
+    assert!((1..=48).all(|port| on.iter().any(|(_, on)| *on == port)), "{on:?}");
+    assert!(on.windows(2).all(|pair| pair[1].0.since(pair[0].0).as_millis() >= 40), "{on:?}");
+    assert_eq!(switch.most_in_flight(), 1);
 }
