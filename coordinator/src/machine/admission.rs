@@ -10,7 +10,6 @@ use crate::domain::deployment::Phase;
 use piseduce_protocol::id::DeploymentId;
 use piseduce_protocol::state::State;
 use std::collections::HashMap;
-use std::time::Duration;
 
 /// Who wants to be powered on, or was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -128,8 +127,10 @@ pub fn admit(
         let mut is_taken = false;
         for (_, candidate) in &switch.waiting {
             let who = candidate.who;
-            let pause_ends =
-                switch.last_on.map(|last| last + pause(candidate, policy)).filter(|end| *end > now);
+            let pause_ends = switch
+                .last_on
+                .map(|last| last + policy.boot_spacing_of(candidate.is_slow))
+                .filter(|end| *end > now);
             match lack(candidate, &switch, supply, policy) {
                 Some(lack) => admission.lacking.push((who, lack)),
                 None if is_taken => admission.lacking.push((who, Lack::Turn)),
@@ -148,10 +149,6 @@ pub fn admit(
     }
     admission.admitted.sort();
     admission
-}
-
-fn pause(candidate: &Candidate, policy: &Policy) -> Duration {
-    if candidate.is_slow { policy.boot_spacing_pi3 } else { policy.boot_spacing }
 }
 
 /// What the switch has not got for this one, whatever the time.

@@ -86,6 +86,11 @@ pub struct PolicyError {
 }
 
 impl Policy {
+    /// Time between two power-ons on one switch of which the second is of this kind.
+    pub fn boot_spacing_of(&self, is_pi3: bool) -> Duration {
+        if is_pi3 { self.boot_spacing_pi3 } else { self.boot_spacing }
+    }
+
     /// Checks that every restart of the budget can be used before a node is lost.
     ///
     /// # Errors

@@ -48,6 +48,8 @@ pub struct Job {
     pub port: Port,
     /// What to make of it.
     pub power: Power,
+    /// For how long after another port was switched on this one may not be.
+    pub gap: Duration,
 }
 
 /// Which node belongs at which outlet of a switch, by network address.
@@ -63,6 +65,8 @@ pub struct PowerQueue {
     places: Arc<Places>,
     stations: Arc<Mutex<Seen>>,
     troubles: Troubles,
+    /// When a port was last switched on.
+    last_on: Arc<Mutex<Option<Instant>>>,
 }
 
 /// Why the switch does not answer for a port now.
@@ -87,6 +91,7 @@ impl PowerQueue {
             places: Arc::default(),
             stations: Arc::default(),
             troubles: Arc::default(),
+            last_on: Arc::default(),
         }
     }
 
@@ -120,6 +125,7 @@ impl PowerQueue {
             places: self.places.clone(),
             stations: self.stations.clone(),
             troubles: self.troubles.clone(),
+            last_on: self.last_on.clone(),
             job,
         };
         self.troubles.lock().expect("nobody panics while holding it").remove(&port);
@@ -150,6 +156,7 @@ struct Worker {
     places: Arc<Places>,
     stations: Arc<Mutex<Seen>>,
     troubles: Troubles,
+    last_on: Arc<Mutex<Option<Instant>>>,
     job: Job,
 }
 
@@ -166,15 +173,26 @@ impl Worker {
     }
 
     async fn set_and_prove(&self) -> Result<(), Cause> {
-        let Job { port, power } = &self.job;
+        let Job { port, power, gap } = &self.job;
         let (proven, kind) = match power {
             Power::Off => (self.limits.off_proven, CauseKind::PortNotOff),
             Power::On => (self.limits.on_proven, CauseKind::PortNotDelivering),
         };
-        if *power == Power::Off {
-            self.check_place().await?;
+        match power {
+            Power::Off => {
+                self.check_place().await?;
+                self.answered(|switch| switch.set(port, *power)).await?;
+            }
+            Power::On => {
+                // Admission spaces its permissions; requests of others between them would bring them together again.
+                let mut last_on = self.last_on.lock().await;
+                if let Some(at) = *last_on {
+                    clock::sleep_until(at + *gap).await;
+                }
+                self.answered(|switch| switch.set(port, *power)).await?;
+                *last_on = Some(clock::now());
+            }
         }
-        self.answered(|switch| switch.set(port, *power)).await?;
         if !self.line.driver().reads_back() {
             return Ok(());
         }
@@ -357,7 +375,9 @@ mod tests {
     async fn end_of(fake: Fake, power: Power) -> Powered {
         let (send, mut ended) = mpsc::unbounded_channel();
         let mut queue = queue_of(Arc::new(fake));
-        queue.start(Job { port: port(1), power }, move |powered| send.send(powered).unwrap());
+        queue.start(Job { port: port(1), power, gap: Duration::ZERO }, move |powered| {
+            send.send(powered).unwrap()
+        });
         ended.recv().await.unwrap()
     }
 
@@ -407,7 +427,9 @@ mod tests {
         let fake = Arc::new(Fake::default());
         let (send, mut ended) = mpsc::unbounded_channel();
         queue_of(fake.clone())
-            .start(Job { port: port(48), power: Power::Off }, move |powered| send.send(powered).unwrap());
+            .start(Job { port: port(48), power: Power::Off, gap: Duration::ZERO }, move |powered| {
+                send.send(powered).unwrap()
+            });
         let refused = ended.recv().await.unwrap();
         assert!(cause(&refused).unwrap().seen.contains("port 48 is protected"), "{refused:?}");
         assert_eq!(fake.sets.load(Ordering::SeqCst), 0);
@@ -420,7 +442,9 @@ mod tests {
         let mut queue = queue_of(fake.clone());
         for number in 0..48 {
             let send = send.clone();
-            queue.start(Job { port: port(number), power: Power::Off }, move |end| send.send(end).unwrap());
+            queue.start(Job { port: port(number), power: Power::Off, gap: Duration::ZERO }, move |end| {
+                send.send(end).unwrap()
+            });
         }
         for _ in 0..48 {
             assert_eq!(ended.recv().await, Some(Powered::Off));
@@ -435,7 +459,8 @@ mod tests {
         let mut queue = queue_of(fake);
         for power in [Power::Off, Power::On] {
             let send = send.clone();
-            queue.start(Job { port: port(1), power }, move |end| send.send(end).unwrap());
+            queue
+                .start(Job { port: port(1), power, gap: Duration::ZERO }, move |end| send.send(end).unwrap());
         }
         drop(send);
         assert_eq!(ended.recv().await, Some(Powered::On));

@@ -186,7 +186,9 @@ mod tests {
         let (send, ended) = mpsc::channel(1);
         let limits = Limits { read_every: Duration::from_millis(1), ..Limits::default() };
         let mut queue = PowerQueue::new(Line::new(Arc::new(switch)), Duration::ZERO, vec![], limits);
-        queue.start(Job { port: port(number), power }, move |powered| send.try_send(powered).unwrap());
+        queue.start(Job { port: port(number), power, gap: Duration::ZERO }, move |powered| {
+            send.try_send(powered).unwrap()
+        });
         (queue, ended)
     }
 

@@ -2,6 +2,7 @@
 
 use super::Runner;
 use crate::clock;
+use crate::domain::deployment::Condition;
 use crate::machine::admission::{self, Admission, Candidate, Supply, Who};
 use crate::machine::event::{Event, Sign};
 use crate::store::Actor;
@@ -37,7 +38,7 @@ impl Runner {
         admission::admit(candidates.chain(self.ordered()), &self.supplies(), clock::now(), &self.policy)
     }
 
-    /// What each switch has to give. A node that is not known to be off counts as on.
+    /// What each switch has to give. A node that is used and not known to be off counts as on.
     fn supplies(&self) -> HashMap<u64, Supply> {
         let mut supplies: HashMap<u64, Supply> = HashMap::new();
         for known in self.nodes.values() {
@@ -46,7 +47,9 @@ impl Runner {
                 drawn_watts: 0,
             });
             let held = known.deployment.and_then(|id| self.lives.get(&id));
-            if known.powered != Some(false) || held.is_some_and(|held| admission::is_in_flight(&held.live)) {
+            let is_used = held.is_some_and(|held| held.live.deployment.condition != Condition::Open);
+            let may_draw = known.powered.unwrap_or(is_used || self.is_ordered_on(known.node.id));
+            if may_draw || held.is_some_and(|held| admission::is_in_flight(&held.live)) {
                 supply.drawn_watts = supply.drawn_watts.saturating_add(known.node.attributes.watts_max());
             }
         }

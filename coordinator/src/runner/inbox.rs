@@ -29,6 +29,7 @@ pub(super) enum Message {
     AreYouAlive(Reply),
     SwitchFound { switch: SwitchId, restarted: bool },
     Surveyed(SwitchId, Option<Readings>),
+    PortsRead(SwitchId, Readings),
     SwitchedOff(NodeId, Powered),
     Looked { switch: SwitchId, node: NodeId, restarted: bool },
     Stations(SwitchId, Vec<Station>),
@@ -218,6 +219,7 @@ impl Runner {
             }
             Message::SwitchFound { switch, restarted } => self.switch_found(switch, restarted),
             Message::Surveyed(switch, readings) => self.surveyed(switch, readings),
+            Message::PortsRead(switch, readings) => self.ports_read(switch, &readings),
             Message::SwitchedOff(node, powered) => self.switched_off(node, &powered),
             Message::Looked { switch, node, restarted } => self.looked(switch, node, restarted),
             Message::Order(order, reply) => self.order(order, reply).await?,
@@ -226,6 +228,7 @@ impl Runner {
             Message::InventoryChanged(reply) => {
                 self.load_inventory().await?;
                 self.watch_switches(false);
+                self.read_unknown_ports();
                 self.show_all();
                 let _ = reply.send(Ok(()));
             }

@@ -184,6 +184,7 @@ impl Runner {
         }
         self.outside.set_places(self.nodes.values().map(|known| &known.node));
         self.power_again(&anew);
+        self.order_again(&anew);
         Ok(())
     }
 

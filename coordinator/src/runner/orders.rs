@@ -45,6 +45,8 @@ struct Order {
     wish: Wish,
     /// Since when it waits to be powered on.
     waits_since: Option<Instant>,
+    /// What the queue is asked for now, unless it waits.
+    power: Power,
     reply: Powering,
 }
 
@@ -70,9 +72,11 @@ impl Runner {
                 let number = self.orders.next;
                 self.orders.next += 1;
                 let waits_since = (wish == Wish::On).then(clock::now);
-                self.orders.under_way.insert(number, Order { switch, port, node, wish, waits_since, reply });
+                let power = if wish == Wish::On { Power::On } else { Power::Off };
+                let order = Order { switch, port, node, wish, waits_since, power, reply };
+                self.orders.under_way.insert(number, order);
                 if wish != Wish::On {
-                    self.switch_for(number, Power::Off);
+                    self.switch_for(number);
                 }
             }
         }
@@ -126,21 +130,43 @@ impl Runner {
         })
     }
 
+    /// Whether an order has this node powered on now.
+    pub(super) fn is_ordered_on(&self, node: NodeId) -> bool {
+        let mut orders = self.orders.under_way.values();
+        orders
+            .any(|order| order.node == Some(node) && order.power == Power::On && order.waits_since.is_none())
+    }
+
     /// An order's turn to be powered on.
     pub(super) fn begin_order(&mut self, number: u64) {
         if let Some(order) = self.orders.under_way.get_mut(&number) {
-            order.waits_since = None;
+            (order.waits_since, order.power) = (None, Power::On);
             self.orders.powered_on.insert(order.switch, clock::now());
-            self.switch_for(number, Power::On);
+            let node = order.node;
+            node.and_then(|node| self.nodes.get_mut(&node))
+                .into_iter()
+                .for_each(|known| known.powered = None);
+            self.switch_for(number);
         }
     }
 
-    fn switch_for(&mut self, number: u64, power: Power) {
+    /// The queues of these switches are new and know of no order.
+    pub(super) fn order_again(&mut self, switches: &[SwitchId]) {
+        let under_way = self.orders.under_way.iter();
+        let lost =
+            under_way.filter(|(_, order)| order.waits_since.is_none() && switches.contains(&order.switch));
+        let lost: Vec<u64> = lost.map(|(number, _)| *number).collect();
+        lost.into_iter().for_each(|number| self.switch_for(number));
+    }
+
+    fn switch_for(&mut self, number: u64) {
         let (Some(order), Some(inbox)) = (self.orders.under_way.get(&number), self.handle.upgrade()) else {
             return;
         };
-        let (switch, port) = (order.switch, order.port.clone());
-        self.outside.power(switch, Job { port, power }, move |powered| {
+        let (switch, port, power) = (order.switch, order.port.clone(), order.power);
+        let node = order.node.and_then(|node| self.nodes.get(&node));
+        let gap = self.policy.boot_spacing_of(node.is_some_and(|known| known.node.attributes.is_pi3()));
+        self.outside.power(switch, Job { port, power, gap }, move |powered| {
             tokio::spawn(async move {
                 let _ = inbox.send(Message::Ordered(number, powered)).await;
             });

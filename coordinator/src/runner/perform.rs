@@ -222,6 +222,13 @@ impl Runner {
     }
 
     fn power(&mut self, id: DeploymentId, seq: Seq, power: Power) {
+        if power == Power::On {
+            // A node may be heard before its switch has shown that it is on.
+            let node = self.lives.get(&id).map(|held| held.node);
+            node.and_then(|node| self.nodes.get_mut(&node))
+                .into_iter()
+                .for_each(|known| known.powered = None);
+        }
         let node = self.lives.get(&id).and_then(|held| self.nodes.get(&held.node)).map(|known| &known.node);
         let (Some(node), Some(inbox)) = (node, self.handle.upgrade()) else { return };
         let Some((_, queue)) = self.outside.queues.get_mut(&node.switch) else {
@@ -229,7 +236,8 @@ impl Runner {
             self.turn.next.push_back(Message::Powered(id, seq, Powered::Failed(cause)));
             return;
         };
-        queue.start(Job { port: port_of(node), power }, move |powered| {
+        let gap = self.policy.boot_spacing_of(node.attributes.is_pi3());
+        queue.start(Job { port: port_of(node), power, gap }, move |powered| {
             tokio::spawn(async move {
                 // A runner that is gone is told by its successor's own reading of the port.
                 let _ = inbox.send(Message::Powered(id, seq, powered)).await;

@@ -47,6 +47,11 @@ pub(super) struct Recovery {
     pub(super) nodes: usize,
 }
 
+/// Whether a port gives power to what hangs there.
+pub(super) fn is_on(reading: Reading) -> bool {
+    reading.on && reading.delivering != Some(false)
+}
+
 /// What `live` needs of a port that shows `reading`; none: nobody knows what it shows.
 pub(super) fn need(
     live: Option<&Live>,
@@ -54,10 +59,10 @@ pub(super) fn need(
     restarted: bool,
     sign_within: Duration,
 ) -> Need {
-    let is_on = reading.is_none_or(|reading| reading.on && reading.delivering != Some(false));
-    let off_or_nothing = if is_on { Need::Off } else { Need::Nothing };
+    let may_be_on = reading.is_none_or(is_on);
+    let off_or_nothing = if may_be_on { Need::Off } else { Need::Nothing };
     let Some(live) = live else { return off_or_nothing };
-    let dark = |else_: Need| if reading.is_some() && !is_on { Need::Again } else { else_ };
+    let dark = |else_: Need| if !may_be_on { Need::Again } else { else_ };
     match &live.deployment.condition {
         Condition::Open | Condition::Ended(_) => off_or_nothing,
         Condition::Resting(rest) => match rest.state {
@@ -110,5 +115,64 @@ impl Recovery {
             self.nodes.saturating_sub(touched),
             self.nodes
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::deployment::{Active, Deployment, Purpose, Rest};
+    use piseduce_protocol::id::BootNumber;
+
+    const ON: Option<Reading> = Some(Reading { on: true, delivering: Some(true) });
+    const OFF: Option<Reading> = Some(Reading { on: false, delivering: Some(false) });
+    const DARK: Option<Reading> = Some(Reading { on: true, delivering: Some(false) });
+    const WITHIN: Duration = Duration::from_secs(200);
+
+    fn live(condition: Condition) -> Live {
+        let mut live = Live::new(Deployment::open(DeploymentId(1), BootNumber(1), None), Instant::default());
+        live.deployment.condition = condition;
+        live
+    }
+
+    fn active(state: State, phase: Phase) -> Condition {
+        Condition::Active(Active { purpose: Purpose::Deploy, state, phase })
+    }
+
+    fn rests(state: Resting) -> Condition {
+        Condition::Resting(Rest { state, cause: None })
+    }
+
+    #[test]
+    fn nodes_are_brought_to_what_is_stored() {
+        let beat = Need::Sign(BEAT_WITHIN);
+        let sign = Need::Sign(WITHIN);
+        // Condition; what is needed when the switch restarted and the port is on, when it did not, when there is no power.
+        for (condition, restarted, started, dark) in [
+            (Condition::Open, Need::Off, Need::Off, Need::Nothing),
+            (rests(Resting::Quarantined), Need::Off, Need::Off, Need::Nothing),
+            (rests(Resting::Lost), Need::Nothing, Need::Nothing, Need::Nothing),
+            (rests(Resting::Deployed), sign, Need::Nothing, Need::Again),
+            (active(State::UserScript, Phase::Work), sign, Need::Nothing, Need::Again),
+            (active(State::EnvCopy, Phase::Work), beat, Need::Nothing, Need::Again),
+            (active(State::EnvBoot, Phase::Leaving), beat, Need::Nothing, Need::Again),
+            (active(State::NfsBootOn, Phase::Work), Need::Again, Need::Nothing, Need::Again),
+            (active(State::NfsBootOff, Phase::Off), Need::Again, Need::Nothing, Need::Nothing),
+            (active(State::NfsBootOn, Phase::Admission), Need::Nothing, Need::Nothing, Need::Nothing),
+            (active(State::NfsBootConf, Phase::Work), Need::Nothing, Need::Nothing, Need::Nothing),
+        ] {
+            let live = live(condition);
+            let told = format!("{:?}", live.deployment.condition);
+            assert_eq!(need(Some(&live), ON, true, WITHIN), restarted, "restarted: {told}");
+            assert_eq!(need(Some(&live), ON, false, WITHIN), started, "started: {told}");
+            for reading in [OFF, DARK] {
+                assert_eq!(need(Some(&live), reading, false, WITHIN), dark, "dark: {told}");
+            }
+        }
+        assert_eq!(need(None, ON, false, WITHIN), Need::Off);
+        assert_eq!(need(None, OFF, false, WITHIN), Need::Nothing);
+        assert_eq!(need(None, None, false, WITHIN), Need::Off, "a blind board is told so");
+        let deployed = live(rests(Resting::Deployed));
+        assert_eq!(need(Some(&deployed), None, false, WITHIN), Need::Nothing, "and cuts nobody off");
     }
 }

@@ -7,7 +7,7 @@
 
 use super::Runner;
 use super::inbox::Message;
-use super::recovery::{Expected, Need, Recovery, need};
+use super::recovery::{Expected, Need, Recovery, is_on, need};
 use crate::clock::{self, Instant};
 use crate::domain::deployment::Phase;
 use crate::domain::node::{NodeId, SwitchId};
@@ -72,6 +72,10 @@ impl Runner {
     /// A switch restarted, or is there when the coordinator starts.
     pub(super) fn switch_found(&mut self, switch: SwitchId, restarted: bool) {
         let (Some(line), Some(inbox)) = (self.outside.line(switch), self.handle.upgrade()) else { return };
+        if self.outside.by_hand(switch) {
+            // Nobody is asked to get up for every start of ours.
+            return;
+        }
         let ports: Vec<Port> = self.nodes_of(switch).map(|node| self.port_of(node)).collect();
         let recovery = Recovery {
             restarted,
@@ -139,9 +143,8 @@ impl Runner {
             }
             let Some(reading) = readings.get(&known.node.attributes.port).copied() else { continue };
             let need = need(self.live_of(node), reading, restarted, sign_within);
-            let is_on = reading.map(|reading| reading.on && reading.delivering != Some(false));
             if let Some(known) = self.nodes.get_mut(&node) {
-                known.powered = is_on.or(known.powered);
+                known.powered = reading.map(is_on).or(known.powered);
             }
             match need {
                 Need::Nothing => {}
@@ -150,6 +153,35 @@ impl Runner {
                 Need::Sign(within) => self.expect(switch, node, false, within),
             }
             self.show(node);
+        }
+    }
+
+    /// Reads the ports of nodes of which nothing is known yet: they count in their switch's budget.
+    pub(super) fn read_unknown_ports(&self) {
+        for switch in self.outside.switches() {
+            let (Some(line), Some(inbox)) = (self.outside.line(switch), self.handle.upgrade()) else {
+                continue;
+            };
+            let unknown = self.nodes_of(switch).filter(|node| self.nodes[node].powered.is_none());
+            let ports: Vec<Port> = unknown.map(|node| self.port_of(node)).collect();
+            if !ports.is_empty() {
+                tokio::spawn(async move {
+                    if let Some(readings) = survey(line, ports).await {
+                        let _ = inbox.send(Message::PortsRead(switch, readings)).await;
+                    }
+                });
+            }
+        }
+    }
+
+    /// What ports of which nothing was known show.
+    pub(super) fn ports_read(&mut self, switch: SwitchId, readings: &Readings) {
+        for node in self.nodes_of(switch).collect::<Vec<_>>() {
+            let Some(known) = self.nodes.get_mut(&node) else { continue };
+            if let (None, Some(Some(reading))) = (known.powered, readings.get(&known.node.attributes.port)) {
+                known.powered = Some(is_on(*reading));
+                self.show(node);
+            }
         }
     }
 
@@ -162,7 +194,7 @@ impl Runner {
     fn switch_off(&mut self, switch: SwitchId, node: NodeId) {
         let (port, Some(inbox)) = (self.port_of(node), self.handle.upgrade()) else { return };
         self.expect(switch, node, true, OFF_WITHIN);
-        self.outside.power(switch, Job { port, power: Power::Off }, move |powered| {
+        self.outside.power(switch, Job { port, power: Power::Off, gap: Duration::ZERO }, move |powered| {
             tokio::spawn(async move {
                 let _ = inbox.send(Message::SwitchedOff(node, powered)).await;
             });

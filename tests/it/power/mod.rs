@@ -44,7 +44,9 @@ fn mac(number: u32) -> String {
 /// One job to its end.
 async fn switched(queue: &mut PowerQueue, number: u32, power: Power) -> Powered {
     let (send, mut ended) = mpsc::unbounded_channel();
-    queue.start(Job { port: port(number), power }, move |powered| send.send(powered).unwrap());
+    queue.start(Job { port: port(number), power, gap: Duration::ZERO }, move |powered| {
+        send.send(powered).unwrap()
+    });
     ended.recv().await.unwrap()
 }
 

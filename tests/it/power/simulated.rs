@@ -78,6 +78,9 @@ async fn a_port_that_never_delivers_is_named() {
     bench.switch.detect_for(Duration::from_secs(3600));
     let failed = why(&switched(&mut queue, 7, Power::On).await);
     assert!(failed.contains("port 7 is switched on and delivers no power"), "{failed}");
+    bench.switch.fault(|faults| faults.stuck = [9].into());
+    let failed = why(&switched(&mut queue, 9, Power::On).await);
+    assert!(failed.contains("port 9 is switched on and delivers no power"), "{failed}");
     // The switch's own budget is exhausted.
     bench.switch.detect_for(Duration::ZERO);
     bench.switch.fault(|faults| faults.budget_mw = Some(7000));
@@ -102,7 +105,9 @@ async fn a_switch_that_restarts_in_between_is_waited_for() {
     let driver = driver(&bench.entry("3"));
     let mut queue = queue(&driver, LONG);
     bench.switch.power_fails();
-    queue.start(Job { port: port(7), power: Power::On }, move |powered| send.send(powered).unwrap());
+    queue.start(Job { port: port(7), power: Power::On, gap: Duration::ZERO }, move |powered| {
+        send.send(powered).unwrap()
+    });
     assert!(tokio::time::timeout(Duration::from_secs(3), ended.recv()).await.is_err(), "it is not there");
     bench.switch.power_returns();
     assert_eq!(ended.recv().await, Some(Powered::On));
@@ -164,7 +169,9 @@ async fn forty_eight_ports_are_cycled_at_once_one_request_at_a_time() {
         let (send, mut ended) = mpsc::unbounded_channel();
         for number in 1..=48 {
             let send = send.clone();
-            queue.start(Job { port: port(number), power }, move |powered| send.send(powered).unwrap());
+            queue.start(Job { port: port(number), power, gap: Duration::ZERO }, move |powered| {
+                send.send(powered).unwrap()
+            });
         }
         let expected = if power == Power::On { Powered::On } else { Powered::Off };
         for _ in 0..48 {
