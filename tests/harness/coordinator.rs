@@ -7,9 +7,10 @@ use crate::wait::wait_for;
 use anyhow::{Context as _, bail};
 use serde::de::DeserializeOwned;
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// The name of the data directory in the coordinator's.
@@ -29,9 +30,32 @@ pub struct Coordinator {
     pub broker: SocketAddr,
 }
 
+/// Ports below those that the kernel gives to connections (from 32768 on): nobody takes one while its owner restarts.
+const PORTS: std::ops::Range<u32> = 10_000..32_000;
+
 /// An address on loopback that is free at this moment; the same after a restart.
 pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+    free(|address| TcpListener::bind(address).is_ok()).context("no TCP port is free on loopback")
+}
+
+/// The same for datagrams.
+///
+/// # Errors
+/// When there is none.
+pub fn free_udp_address() -> anyhow::Result<SocketAddr> {
+    free(|address| UdpSocket::bind(address).is_ok()).context("no UDP port is free on loopback")
+}
+
+fn free(is_free: impl Fn(SocketAddr) -> bool) -> Option<SocketAddr> {
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    // Programs that run beside each other look in different places.
+    let start = std::process::id().wrapping_mul(613);
+    (0..PORTS.end - PORTS.start).find_map(|_| {
+        let step = start.wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(PORTS.start + step % (PORTS.end - PORTS.start)).ok()?;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        is_free(address).then_some(address)
+    })
 }
 
 /// The library that shows a program another calendar.

@@ -53,9 +53,9 @@ fn end(mut demo: Child, signal: &str) {
 #[test]
 fn the_demo_says_how_it_ended_and_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    let output = demo(directory.path()).output().unwrap();
+    let output = demo(directory.path()).stderr(Stdio::piped()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}");
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(said.lines().last(), Some("demo: 2 of 2 nodes deployed"), "{said}");
     assert!(said.contains("wait_resizing") && said.contains("script said: hello from pi-2"), "{said}");
     wait_for("everything to be gone", 10.0, || residue(directory.path()), Vec::is_empty);

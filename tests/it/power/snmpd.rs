@@ -3,10 +3,10 @@
 use super::{driver, port, queue, switched, why};
 use piseduce_coordinator::machine::event::Powered;
 use piseduce_coordinator::power::{self, Power};
+use piseduce_tests::coordinator::free_udp_address;
 use piseduce_tests::process::{command, mortal_command};
 use piseduce_tests::wait::wait_for;
 use std::fs;
-use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -75,8 +75,8 @@ impl Snmpd {
         (1..=4).for_each(|number| fs::write(at("ports").join(number.to_string()), "off\n").unwrap());
         fs::write(at("pass"), PASS).unwrap();
         fs::set_permissions(at("pass"), fs::Permissions::from_mode(0o755)).unwrap();
-        // A port that was free a moment ago; snmpd cannot bind port 0 and say which it got.
-        let address = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        // snmpd cannot bind port 0 and say which it got.
+        let address = free_udp_address().unwrap().to_string();
         let settings = format!(
             "agentaddress udp:{address}\nrwcommunity rack-rw\nrocommunity rack-ro\n\
              createUser rack SHA-256 \"auth-password\" AES \"privacy-password\"\nrwuser rack authpriv\n\
