@@ -158,7 +158,7 @@ impl Runner {
 
     /// Reads the ports of nodes of which nothing is known yet: they count in their switch's budget.
     pub(super) fn read_unknown_ports(&self) {
-        for switch in self.outside.switches() {
+        for switch in self.outside.switches().filter(|switch| !self.outside.by_hand(*switch)) {
             let (Some(line), Some(inbox)) = (self.outside.line(switch), self.handle.upgrade()) else {
                 continue;
             };
