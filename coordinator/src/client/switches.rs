@@ -4,8 +4,7 @@ use super::connection::{Connection, level};
 use super::error::ClientError;
 use super::tables;
 use crate::api::{
-    DetectRequest, DetectedView, ImportedView, Inventory, SwitchDetails, SwitchEntry, SwitchView,
-    SwitchedView,
+    DetectRequest, DetectedView, ImportedView, SwitchDetails, SwitchEntry, SwitchView, SwitchedView,
 };
 use crate::domain::driver::{Driver, SnmpPreset, SnmpSettings, SnmpVersion};
 use crate::print::{Output, Screen};
@@ -136,8 +135,7 @@ pub(super) fn switch(
         SwitchCommand::Add { name, snmp, preset, bridge_offset, budget_watts, protected_ports } => {
             let driver = Driver::Snmp(snmp.settings(preset, bridge_offset));
             let entry = SwitchEntry { name, driver, off_time_ms: None, protected_ports, budget_watts };
-            let inventory = Inventory { switches: vec![entry], nodes: vec![] };
-            let imported: ImportedView = connection.post("nodes/import", &inventory)?;
+            let imported: ImportedView = connection.post("switches", &entry)?;
             output.tell("imported", &imported, |_| {
                 "registered; `piseduce switch show` asks it for its ports".into()
             });

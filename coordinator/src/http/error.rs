@@ -89,6 +89,10 @@ impl From<Conflict> for ApiError {
                 "`piseduce switch list` shows what there is; an import needs a [[switch]] entry of this name",
             ),
             Conflict::Missing { .. } => ApiError::new(StatusCode::NOT_FOUND, "missing", message, ""),
+            Conflict::Taken { what: "switch", .. } => {
+                let hint = "choose another name, or change this one by `piseduce node import FILE`";
+                ApiError::conflict("taken", message, hint)
+            }
             Conflict::Taken { .. } => ApiError::conflict("taken", message, "choose another name"),
             Conflict::Held { .. } => {
                 ApiError::conflict("held", message, "choose another node, or ask its holder")

@@ -181,15 +181,17 @@ impl Worker {
         match power {
             Power::Off => {
                 self.check_place().await?;
-                self.answered(|switch| switch.set(port, *power)).await?;
+                self.answered(self.until(), |switch| switch.set(port, *power)).await?;
             }
             Power::On => {
+                // Counted from here, so that those behind one that gets no answer give up with it.
+                let until = self.until();
                 // Admission spaces its permissions; requests of others between them would bring them together again.
                 let mut last_on = self.last_on.lock().await;
                 if let Some(at) = *last_on {
                     clock::sleep_until(at + *gap).await;
                 }
-                self.answered(|switch| switch.set(port, *power)).await?;
+                self.answered(until, |switch| switch.set(port, *power)).await?;
                 *last_on = Some(clock::now());
             }
         }
@@ -199,7 +201,7 @@ impl Worker {
         let proven = self.line.driver().patience().unwrap_or(proven);
         let until = clock::now() + proven;
         loop {
-            let shown = self.answered(|switch| switch.read(port)).await?;
+            let shown = self.answered(self.until(), |switch| switch.read(port)).await?;
             let is_so = match power {
                 Power::Off => !shown.on && shown.delivering != Some(true),
                 Power::On => shown.on && shown.delivering != Some(false),
@@ -243,12 +245,17 @@ impl Worker {
         }
     }
 
+    /// When a switch that does not answer from now on is given up.
+    fn until(&self) -> Instant {
+        clock::now() + self.limits.unreachable
+    }
+
     /// One request, tried again while the switch does not answer.
     async fn answered<'a, T>(
         &'a self,
+        until: Instant,
         request: impl Fn(&'a dyn PowerSwitch) -> Answer<'a, T>,
     ) -> Result<T, Cause> {
-        let until = clock::now() + self.limits.unreachable;
         let mut pause = self.limits.read_every;
         loop {
             let result = self.line.ask(&request).await;
@@ -450,6 +457,26 @@ mod tests {
             assert_eq!(ended.recv().await, Some(Powered::Off));
         }
         assert_eq!(fake.most_in_flight.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn all_that_wait_for_a_silent_switch_give_up_together() {
+        let fake = Arc::new(Fake { silent: usize::MAX.into(), ..Fake::default() });
+        let (send, mut ended) = mpsc::unbounded_channel();
+        let patient = Limits { unreachable: Duration::from_millis(400), ..limits() };
+        let mut queue = PowerQueue::new(Line::new(fake), Duration::ZERO, vec![], patient);
+        let began = clock::now();
+        for number in 0..40 {
+            let send = send.clone();
+            let job = Job { port: port(number), power: Power::On, gap: Duration::ZERO };
+            queue.start(job, move |end| send.send(end).unwrap());
+        }
+        for _ in 0..40 {
+            let end = ended.recv().await.unwrap();
+            assert!(cause(&end).unwrap().is(CauseKind::SwitchUnreachable), "{end:?}");
+        }
+        // One after the other they would take 16 s.
+        assert!(clock::now().since(began) < Duration::from_secs(8));
     }
 
     #[tokio::test]

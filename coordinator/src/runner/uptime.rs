@@ -152,7 +152,10 @@ async fn follow(watched: Watched, seen: Arc<Mutex<Seen>>, know: watch::Sender<bo
         }
         know.send_replace(true);
         let Some(uptime) = uptime else { return };
-        if restart || kept.is_none_or(|at| clock::now() >= at + KEEP_EVERY) {
+        // Also one that a look between two turns has found: else it would be found again after a start of ours.
+        let last = seen.lock().expect("nobody panics while holding it").restarted;
+        let is_new = last.is_some_and(|at| kept.is_none_or(|kept| at > kept));
+        if is_new || kept.is_none_or(|at| clock::now() >= at + KEEP_EVERY) {
             let said = SwitchSaid { uptime_ms: millis(uptime), at: clock::unix_ms() };
             // As above.
             let _ = store.keep_switch_said(switch, said).await;

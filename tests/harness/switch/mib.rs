@@ -12,6 +12,9 @@ use std::sync::Arc;
 
 const PORT_TABLE: [u32; 10] = [1, 3, 6, 1, 2, 1, 105, 1, 1, 1];
 const ADMIN: u32 = 3;
+/// The table of TP-Link's private MIB: 1 on, **0** off; status 2 delivers; power in 0.1 W.
+const TP_LINK: [u32; 14] = [1, 3, 6, 1, 4, 1, 11863, 6, 56, 1, 1, 2, 1, 1];
+const TP_LINK_ADMIN: u32 = 2;
 const GROUP: u32 = 1;
 
 /// The view of a switch.
@@ -53,6 +56,10 @@ fn view(state: &State) -> BTreeMap<Vec<u32>, Value> {
         put(&PORT_TABLE, &[ADMIN, GROUP, *port], Value::Integer(if outlet.admin { 1 } else { 2 }));
         put(&PORT_TABLE, &[6, GROUP, *port], Value::Integer(detection));
         put(&PORT_TABLE, &[10, GROUP, *port], Value::Integer(4));
+        let tenths = if delivering { i32::try_from(outlet.draws_mw / 100).unwrap_or(i32::MAX) } else { 0 };
+        put(&TP_LINK, &[TP_LINK_ADMIN, *port], Value::Integer(i32::from(outlet.admin)));
+        put(&TP_LINK, &[7, *port], Value::Integer(tenths));
+        put(&TP_LINK, &[11, *port], Value::Integer(if delivering { 2 } else { 0 }));
         put(&[1, 3, 6, 1, 2, 1, 17, 2, 15, 1, 3], &[*port], Value::Integer(5));
         put(&[1, 3, 6, 1, 2, 1, 17, 2, 15, 1, 4], &[*port], Value::Integer(if *port == 1 { 1 } else { 2 }));
         if delivering {
@@ -103,7 +110,10 @@ impl MibHandler for Mib {
     ) -> BoxFuture<'a, SetTestResult> {
         Box::pin(async move {
             let admin = below(&PORT_TABLE, &[ADMIN, GROUP]);
-            let Some([port]) = oid.arcs().strip_prefix(admin.as_slice()) else {
+            let private = below(&TP_LINK, &[TP_LINK_ADMIN]);
+            let standard = oid.arcs().strip_prefix(admin.as_slice()).map(|rest| (rest, 2));
+            let private = || oid.arcs().strip_prefix(private.as_slice()).map(|rest| (rest, 0));
+            let Some(([port], off)) = standard.or_else(private) else {
                 return Err(SetTestError::NotWritable);
             };
             let state = self.shared.lock();
@@ -113,7 +123,7 @@ impl MibHandler for Mib {
             match (state.faults.refuse, value) {
                 (Some(Refusal::NotWritable), _) => Err(SetTestError::NotWritable),
                 (Some(Refusal::GeneralFailure), _) => Err(SetTestError::GeneralFailure),
-                (None, Value::Integer(value @ (1 | 2))) => {
+                (None, Value::Integer(value)) if *value == 1 || *value == off => {
                     let set = Set { shared: self.shared.clone(), port: *port, on: *value == 1 };
                     Ok(Box::new(set) as Box<dyn PreparedSet>)
                 }

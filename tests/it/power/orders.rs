@@ -54,8 +54,10 @@ fn nodes_on_a_poe_switch_are_deployed_shown_and_switched() {
 
     // Nothing that was said, stored or answered holds a secret.
     let log = lab.coordinator.logged();
-    let store = fs::read(lab.coordinator.data().join("store.sqlite")).unwrap_or_default();
-    let store = String::from_utf8_lossy(&store);
+    let store =
+        ["store.sqlite", "store.sqlite-wal"].map(|name| fs::read(lab.coordinator.data().join(name)).unwrap());
+    let store = String::from_utf8_lossy(&store.concat()).into_owned();
+    assert!(store.contains("bench.secrets"), "what is looked through is what has the switch");
     for secret in [COMMUNITY, PASSWORD] {
         assert!(!log.contains(secret) && !shown.contains(secret) && !store.contains(secret));
     }
@@ -81,6 +83,8 @@ fn a_switch_is_looked_at_and_registered() {
     let entry = lab.file("found.toml", &found.entry.replace("NAME", "found"));
     lab.coordinator.cli(ADMIN, &["node", "import", &entry]).unwrap();
     lab.coordinator.cli(ADMIN, &[&["switch", "add", "added"][..], &snmp].concat()).unwrap();
+    let taken = lab.coordinator.cli(ADMIN, &[&["switch", "add", "added"][..], &snmp].concat()).unwrap_err();
+    assert!(taken.to_string().contains("node import"), "{taken}");
     let list = lab.coordinator.cli(ADMIN, &["switch", "list"]).unwrap();
     assert!(list.contains("found") && list.contains("added"), "{list}");
 

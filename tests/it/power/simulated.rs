@@ -45,6 +45,26 @@ async fn ports_are_switched_and_read_back_by_every_version() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_private_mib_is_switched_by_its_preset_and_by_objects_written_out() {
+    let bench = Bench::new();
+    bench.switch.detect_for(Duration::ZERO);
+    let root = "1.3.6.1.4.1.11863.6.56.1.1.2.1.1";
+    let objects = format!(
+        "[switch.driver.snmp.objects]\nadmin = \"{root}.2.{{port}}\"\non = 1\noff = 0\nstatus = \"{root}.11.{{port}}\"\n\
+         delivering = [2]\nwatts = \"{root}.7.{{port}}\"\nwatts_unit_mw = 100\n"
+    );
+    for settings in ["preset = \"tp_link\"\n", &objects] {
+        let driver = driver(&(bench.entry("2c") + settings));
+        let mut queue = queue(&driver, LONG);
+        assert_eq!(switched(&mut queue, 7, Power::On).await, Powered::On, "{settings}");
+        let ports = power::open(&driver).ports().await.unwrap().unwrap();
+        assert_eq!((ports.len(), ports[6].on, ports[6].milliwatts), (48, Some(true), Some(6000)));
+        assert_eq!(switched(&mut queue, 7, Power::Off).await, Powered::Off);
+        assert!(!bench.switch.is_on(7));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_set_is_an_error_with_the_switchs_reason() {
     for (refusal, reason) in [(Refusal::NotWritable, "notWritable"), (Refusal::GeneralFailure, "genErr")] {
         let bench = Bench::new();

@@ -109,6 +109,15 @@ async fn import(
     Body(inventory): Body<Inventory>,
 ) -> Result<Json<ImportedView>, ApiError> {
     asker.check(Action::Administer)?;
+    register(&shared, asker, inventory).await
+}
+
+/// Adds and changes what an administrator sent.
+pub(super) async fn register(
+    shared: &Shared,
+    asker: Asker,
+    inventory: Inventory,
+) -> Result<Json<ImportedView>, ApiError> {
     let invalid =
         |error: &dyn std::error::Error| ApiError::invalid(error.to_string(), "nothing was imported");
     let switches: Result<Vec<_>, _> = inventory.switches.into_iter().map(switch).collect();

@@ -4,22 +4,28 @@ use super::super::Shared;
 use super::super::auth::Asker;
 use super::super::error::ApiError;
 use super::super::view;
-use super::{Asked, Body};
+use super::{Asked, Body, nodes};
 use crate::api::{
-    DetectRequest, DetectedView, SwitchDetails, SwitchPortQuery, SwitchPortView, SwitchView, SwitchedView,
+    DetectRequest, DetectedView, ImportedView, Inventory, SwitchDetails, SwitchEntry, SwitchPortQuery,
+    SwitchPortView, SwitchView, SwitchedView,
 };
 use crate::domain::switch::Switch;
 use crate::machine::event::Powered;
 use crate::permission::Action;
 use crate::power::{self, Line, Port, PortView, PowerError};
 use crate::runner::{NodeView, PortOrder, Wish};
+use crate::store::Conflict;
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use std::time::Duration;
+
+/// Who ordered waits so long for an answer; the command line gives up after a minute.
+const ORDER_ANSWER_MAX: Duration = Duration::from_secs(45);
 
 pub(super) fn routes() -> Router<Shared> {
     Router::new()
-        .route("/switches", get(list))
+        .route("/switches", get(list).post(add))
         .route("/switches/detect", post(detect))
         .route("/switches/{name}", get(show))
         .route("/switches/{name}/ports/{port}/done", post(done))
@@ -55,6 +61,19 @@ async fn list(State(shared): State<Shared>, asker: Asker) -> Result<Json<Vec<Swi
         view::switch(switch, nodes_of(&shared, switch).len(), line.driver().reads_back())
     });
     Ok(Json(views.collect()))
+}
+
+/// Registers a switch of a new name; what is registered is changed by an import.
+async fn add(
+    State(shared): State<Shared>,
+    asker: Asker,
+    Body(entry): Body<SwitchEntry>,
+) -> Result<Json<ImportedView>, ApiError> {
+    asker.check(Action::Administer)?;
+    if shared.lines.get(&entry.name).is_some() {
+        return Err(Conflict::Taken { what: "switch", name: entry.name }.into());
+    }
+    nodes::register(&shared, asker, Inventory { switches: vec![entry], nodes: vec![] }).await
 }
 
 async fn show(
@@ -124,7 +143,16 @@ async fn order(
     find(&shared, &name)?;
     let force = query.force;
     let order = PortOrder { switch: name.clone(), port: port.clone(), wish, force, user: asker.0.name };
-    match shared.runner.switch_port(order).await? {
+    let switched = tokio::time::timeout(ORDER_ANSWER_MAX, shared.runner.switch_port(order)).await;
+    let switched = switched.map_err(|_| {
+        let seconds = ORDER_ANSWER_MAX.as_secs();
+        let message = format!("port {port} of switch {name} is not switched after {seconds} s");
+        ApiError::unavailable(
+            message,
+            "the coordinator goes on with it; `piseduce switch show` shows its ports",
+        )
+    })?;
+    match switched? {
         Powered::On => Ok(Json(SwitchedView { switch: name, port, on: true })),
         Powered::Off => Ok(Json(SwitchedView { switch: name, port, on: false })),
         Powered::Failed(cause) => {

@@ -36,6 +36,8 @@ struct Inner {
     settings: HttpSettings,
     agent: ureq::Agent,
     session: Mutex<Session>,
+    /// Held for the time of one request: who asked may have given up, and the next one must wait all the same.
+    turn: Mutex<()>,
 }
 
 /// What a login has brought.
@@ -71,7 +73,14 @@ impl HttpSwitch {
             .max_idle_connections(0)
             .build();
         let settings = presets::expand(settings);
-        HttpSwitch { inner: Arc::new(Inner { settings, agent: config.into(), session: Mutex::default() }) }
+        HttpSwitch {
+            inner: Arc::new(Inner {
+                settings,
+                agent: config.into(),
+                session: Mutex::default(),
+                turn: Mutex::default(),
+            }),
+        }
     }
 
     /// Runs `ask` where it may block.
@@ -80,7 +89,11 @@ impl HttpSwitch {
         ask: impl FnOnce(&Inner) -> Result<T, PowerError> + Send + 'static,
     ) -> Result<T, PowerError> {
         let inner = self.inner.clone();
-        tokio::task::spawn_blocking(move || ask(&inner)).await.expect("a request does not panic")
+        let ask = move || {
+            let _turn = inner.turn.lock().expect("a request does not panic");
+            ask(&inner)
+        };
+        tokio::task::spawn_blocking(ask).await.expect("a request does not panic")
     }
 }
 

@@ -152,3 +152,36 @@ async fn spanning_tree(agent: &Agent) -> Result<BTreeMap<u32, &'static str>, Pow
         })
         .collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delivering(numbers: std::ops::RangeInclusive<u32>) -> Vec<PortView> {
+        let port = |number: u32| PortView {
+            port: number.to_string(),
+            delivering: Some(true),
+            ..PortView::default()
+        };
+        numbers.map(port).collect()
+    }
+
+    #[test]
+    fn the_offset_is_what_fits_most_ports_and_none_when_nothing_tells() {
+        let check = |seen: &[u32]| offset(&delivering(1..=4), &seen.iter().copied().collect()).0;
+        assert_eq!(check(&[]), 0);
+        assert_eq!(check(&[1, 2, 3, 4, 25]), 0);
+        assert_eq!(check(&[49, 50, 51, 52]), 48);
+        assert_eq!(check(&[2, 3, 4, 5, 30]), 1, "though three of four would fit without");
+        assert_eq!(offset(&[], &[7].into()).0, 0);
+    }
+
+    #[test]
+    fn a_vendor_is_known_by_its_number_and_others_are_said_to_be_unknown() {
+        assert_eq!(preset(Some(11863), 0).0, SnmpPreset::TpLink);
+        let (fallback, evidence) = preset(Some(4_000_000), 24);
+        assert_eq!(fallback, SnmpPreset::Standard);
+        assert!(evidence.contains("not known") && evidence.contains("24 ports"), "{evidence}");
+        assert!(preset(Some(2636), 24).1.contains("can only be read"));
+    }
+}
