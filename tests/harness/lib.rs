@@ -13,6 +13,7 @@ pub mod lab;
 pub mod monitor;
 pub mod mosquitto;
 pub mod process;
+mod process_tree;
 pub mod rack;
 pub mod relay;
 pub mod switch;

@@ -4,10 +4,10 @@
 use crate::board::Board;
 use crate::cards::Card;
 use crate::process::{mortal_command, program};
+use crate::process_tree::{freeze, process_one, signal};
 use crate::switch::SimulatedSwitch;
-use crate::wait::wait_for;
 use anyhow::{Context as _, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -350,47 +350,6 @@ fn cut_and_lose(slot: &mut Slot) {
     let remembered = slot.card.remember().expect("a card's content can be copied");
     cut(slot);
     slot.card.put_back(&remembered).expect("a card's content can be put back");
-}
-
-/// Stops a process and everything below it, until no more of them appear.
-fn freeze(process: u32) {
-    let mut frozen = std::collections::BTreeSet::new();
-    loop {
-        let found = family(process);
-        let before = frozen.len();
-        frozen.extend(found);
-        if frozen.len() == before {
-            return;
-        }
-        frozen.iter().for_each(|process| signal(*process, Signal::STOP));
-    }
-}
-
-/// A process and all its descendants.
-fn family(process: u32) -> Vec<u32> {
-    let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
-    let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    let children: Vec<u32> = children
-        .flat_map(|text| {
-            text.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<_>>()
-        })
-        .collect();
-    [process].into_iter().chain(children.into_iter().flat_map(family)).collect()
-}
-
-/// The child of `unshare`: process 1 of its namespace. It appears a moment after `unshare` does.
-fn process_one(unshare: u32) -> Option<u32> {
-    let children = || fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).ok();
-    let found = wait_for("the board to start", 10.0, children, |children| {
-        children.as_ref().is_none_or(|text| !text.trim().is_empty())
-    });
-    found?.split_ascii_whitespace().next()?.parse().ok()
-}
-
-fn signal(process: u32, signal: Signal) {
-    let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
-    // A process that ended by itself in this moment needs no signal any more.
-    pid.map(|pid| kill_process(pid, signal));
 }
 
 /// The other end of the switch's socket: what the coordinator's `command` driver runs.

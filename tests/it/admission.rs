@@ -3,7 +3,7 @@
 
 use crate::machine::{Bench, happy_path};
 use piseduce_coordinator::clock::Instant;
-use piseduce_coordinator::machine::admission::{Admission, Candidate, Lack, Supply, Who, admit};
+use piseduce_coordinator::machine::admission::{Admission, Budget, Candidate, Lack, Who, admit};
 use piseduce_coordinator::machine::event::Sign;
 use piseduce_coordinator::machine::{Live, Policy};
 use piseduce_protocol::id::DeploymentId;
@@ -35,13 +35,13 @@ fn deployment(id: u64) -> Who {
     Who::Deployment(DeploymentId(id))
 }
 
-fn decide(lives: &[(u64, Live)], is_slow: bool, supply: Supply, policy: &Policy) -> Admission {
+fn decide(lives: &[(u64, Live)], is_slow: bool, budget: Budget, policy: &Policy) -> Admission {
     let candidates = lives.iter().map(|(switch, live)| Candidate::of(live, *switch, is_slow, 10));
-    admit(candidates, &HashMap::from([(1, supply)]), NOW, policy)
+    admit(candidates, &HashMap::from([(1, budget)]), NOW, policy)
 }
 
 fn admitted(lives: &[(u64, Live)], policy: &Policy) -> (Vec<u64>, Option<Duration>) {
-    let admission = decide(lives, false, Supply::default(), policy);
+    let admission = decide(lives, false, Budget::default(), policy);
     let id = |who: &Who| match who {
         Who::Deployment(DeploymentId(id)) | Who::Order(id) => *id,
     };
@@ -80,26 +80,26 @@ fn a_full_switch_waits_for_signs_of_life() {
 #[test]
 fn pi_3s_boot_in_smaller_numbers_and_longer_pauses() {
     let lives = [(1, booting(1, 9)), (1, waiting(2, 9))];
-    let admission = decide(&lives, true, Supply::default(), &Policy::default());
+    let admission = decide(&lives, true, Budget::default(), &Policy::default());
     assert_eq!((admission.admitted.len(), admission.look_again), (0, Some(NOW + Duration::from_secs(1))));
     let lives = [(1, booting(1, 60)), (1, booting(2, 50)), (1, waiting(3, 9))];
-    let admission = decide(&lives, true, Supply::default(), &Policy::default());
+    let admission = decide(&lives, true, Budget::default(), &Policy::default());
     assert_eq!(admission.lacking, vec![(deployment(3), Lack::Places(2, true))]);
 }
 
 #[test]
 fn nobody_is_powered_on_beyond_the_budget_and_a_smaller_one_may_pass() {
     let lives = [(1, waiting(1, 9)), (1, waiting(2, 5))];
-    let supply = |drawn_watts| Supply { budget_watts: Some(60), drawn_watts };
-    let admission = decide(&lives, false, supply(51), &Policy::default());
+    let budget = |drawn_watts| Budget { watts: Some(60), drawn_watts };
+    let admission = decide(&lives, false, budget(51), &Policy::default());
     let lack = Lack::Watts { budget: 60, drawn: 51, needed: 10 };
     assert_eq!(admission.admitted, vec![]);
     assert_eq!(admission.lacking, vec![(deployment(1), lack), (deployment(2), lack)]);
-    let admission = decide(&lives, false, supply(50), &Policy::default());
+    let admission = decide(&lives, false, budget(50), &Policy::default());
     assert_eq!(admission.admitted, vec![deployment(1)], "one after the other, as each draws more");
 
     let candidates = [(&lives[0].1, 20), (&lives[1].1, 5)];
     let candidates = candidates.map(|(live, watts)| Candidate::of(live, 1, false, watts)).into_iter();
-    let admission = admit(candidates, &HashMap::from([(1, supply(50))]), NOW, &Policy::default());
+    let admission = admit(candidates, &HashMap::from([(1, budget(50))]), NOW, &Policy::default());
     assert_eq!(admission.admitted, vec![deployment(2)]);
 }

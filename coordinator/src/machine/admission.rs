@@ -55,11 +55,11 @@ impl Candidate {
     }
 }
 
-/// What a switch has to give.
+/// What a switch may deliver, and what of it is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Supply {
+pub struct Budget {
     /// What all its outlets together may deliver, in watts; none: no limit is known.
-    pub budget_watts: Option<u32>,
+    pub watts: Option<u32>,
     /// What the nodes that are on, or may be, draw at most.
     pub drawn_watts: u32,
 }
@@ -104,7 +104,7 @@ struct Switch {
 /// Decides for all switches at once; at most one node a switch, because the pause follows each.
 pub fn admit(
     all: impl Iterator<Item = Candidate>,
-    supplies: &HashMap<u64, Supply>,
+    budgets: &HashMap<u64, Budget>,
     now: Instant,
     policy: &Policy,
 ) -> Admission {
@@ -123,7 +123,7 @@ pub fn admit(
     let mut admission = Admission::default();
     for (id, mut switch) in switches {
         switch.waiting.sort_by_key(|(since, candidate)| (*since, candidate.who));
-        let supply = supplies.get(&id).copied().unwrap_or_default();
+        let budget = budgets.get(&id).copied().unwrap_or_default();
         let mut is_taken = false;
         for (_, candidate) in &switch.waiting {
             let who = candidate.who;
@@ -131,7 +131,7 @@ pub fn admit(
                 .last_on
                 .map(|last| last + policy.boot_spacing_of(candidate.is_slow))
                 .filter(|end| *end > now);
-            match lack(candidate, &switch, supply, policy) {
+            match lack(candidate, &switch, budget, policy) {
                 Some(lack) => admission.lacking.push((who, lack)),
                 None if is_taken => admission.lacking.push((who, Lack::Turn)),
                 None => match pause_ends {
@@ -152,15 +152,15 @@ pub fn admit(
 }
 
 /// What the switch has not got for this one, whatever the time.
-fn lack(candidate: &Candidate, switch: &Switch, supply: Supply, policy: &Policy) -> Option<Lack> {
+fn lack(candidate: &Candidate, switch: &Switch, budget: Budget, policy: &Policy) -> Option<Lack> {
     if candidate.is_slow && switch.slow_in_flight >= policy.boots_in_flight_pi3 {
         return Some(Lack::Places(policy.boots_in_flight_pi3, true));
     }
     if switch.in_flight >= policy.boots_in_flight {
         return Some(Lack::Places(policy.boots_in_flight, false));
     }
-    let budget = supply.budget_watts?;
-    let (drawn, needed) = (supply.drawn_watts, candidate.watts);
+    let (drawn, needed) = (budget.drawn_watts, candidate.watts);
+    let budget = budget.watts?;
     (drawn.saturating_add(needed) > budget).then_some(Lack::Watts { budget, drawn, needed })
 }
 

@@ -1,12 +1,12 @@
 //! `advance`: one deployment, one event, one decision. Matches on the condition first; what each state
-//! does with each event is in [`super::resting`], [`super::requested`] and [`super::seen`].
+//! does with each event is in [`super::resting`], [`super::requested`], [`super::seen`] and [`super::powered`].
 
 use super::effect::Effect;
 use super::event::{Event, Request};
 use super::live::{Live, Moment};
 use super::policy::Policy;
 use super::turn::Turn;
-use super::{requested, resting, seen};
+use super::{powered, requested, resting, seen};
 use crate::domain::deployment::{Active, Condition, Resting};
 
 /// The deployment after `event`, and what follows from it. The caller saves the deployment before it
@@ -33,7 +33,7 @@ fn in_active(turn: &mut Turn<'_>, event: &Event, now: &Active) {
         Event::Asked(request) => requested::active(turn, request, now),
         Event::Seen(sign) => seen::active(turn, sign, now),
         Event::Tick => seen::tick(turn, now),
-        Event::PowerFailed => seen::power_failure(turn, now),
+        Event::PowerFailed => powered::power_failure(turn, now),
         Event::CoordinatorStarted => turn.ask_again(),
     }
 }

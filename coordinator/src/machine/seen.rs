@@ -1,10 +1,11 @@
 //! What happens when something is seen of a node while its deployment is under way: one function a
 //! phase, and one a state for the phase in which the state's own work is done.
 
-use super::event::{AgentSign, FirstBootSign, Powered, Sign};
+use super::event::{AgentSign, FirstBootSign, Sign};
+use super::powered::{admission, by_power, off, on, power_failed, still_alive};
 use super::requested::follow;
 use super::turn::Turn;
-use crate::domain::deployment::{Active, Evidence, Phase, Purpose, Then};
+use crate::domain::deployment::{Active, Evidence, Phase, Then};
 use piseduce_protocol::cause::{Cause, CauseKind};
 use piseduce_protocol::id::{BootNumber, Ticket};
 use piseduce_protocol::report::{KernelId, Outcome, Standing};
@@ -37,22 +38,6 @@ pub(super) fn tick(turn: &mut Turn<'_>, now: &Active) {
         }
         Phase::Work => turn.check_limits(),
         Phase::Stopping(_) | Phase::Leaving | Phase::Off | Phase::On | Phase::Admission => {}
-    }
-}
-
-/// Power was gone and is back. Nobody pays for that from the budget, and whatever ran on the node is gone.
-pub(super) fn power_failure(turn: &mut Turn<'_>, now: &Active) {
-    match &now.phase {
-        Phase::Stopping(then) => follow(turn, then),
-        Phase::Leaving => by_power(turn),
-        // What the switch was asked for may be forgotten.
-        Phase::Off | Phase::On => turn.ask_again(),
-        Phase::Admission => {}
-        Phase::Work => match now.state {
-            // Ours to do, and the node's next boot is prepared by it.
-            State::NfsBootConf | State::EnvBootConf => {}
-            _ => turn.hard_reboot(),
-        },
     }
 }
 
@@ -108,88 +93,7 @@ fn leaving(turn: &mut Turn<'_>, sign: &Sign) {
     }
 }
 
-/// The agent does not leave the boot root: power brings the node to its card.
-fn by_power(turn: &mut Turn<'_>) {
-    turn.deployment().kernel = None;
-    turn.phase(Phase::Off);
-}
-
-fn off(turn: &mut Turn<'_>, sign: &Sign, now: &Active) {
-    match sign {
-        Sign::Power(seq, powered) if turn.is_current(*seq) => match powered {
-            Powered::Off => is_off(turn, now),
-            Powered::Failed(cause) => power_failed(turn, now, cause),
-            Powered::On => {}
-        },
-        Sign::Power(..)
-        | Sign::ViewServed(_)
-        | Sign::BootAsked
-        | Sign::Admitted
-        | Sign::StaleAgent
-        | Sign::Agent(_)
-        | Sign::FirstBoot(..) => {}
-    }
-}
-
-fn is_off(turn: &mut Turn<'_>, now: &Active) {
-    match &now.purpose {
-        Purpose::Deploy if now.state == State::EnvBoot => turn.phase(Phase::Admission),
-        Purpose::Destroy(cause) if now.state == State::TurnOff => turn.finish(cause.clone()),
-        Purpose::Test if now.state == State::TurnOff => turn.finish(Cause::new(CauseKind::Tested, "")),
-        Purpose::Deploy | Purpose::Destroy(_) | Purpose::Test => turn.enter_next(now.state),
-        Purpose::Reboot => turn.turn_on(),
-        Purpose::Halt(cause) => turn.fail(cause.clone()),
-        Purpose::Isolate(cause) => turn.quarantine(cause.clone()),
-    }
-}
-
-fn power_failed(turn: &mut Turn<'_>, now: &Active, cause: &Cause) {
-    match &now.purpose {
-        // Cutting more would cut off more strangers.
-        Purpose::Deploy | Purpose::Destroy(_) | Purpose::Test | Purpose::Reboot
-            if cause.is(CauseKind::WrongPort) =>
-        {
-            turn.stop_here(cause.clone());
-        }
-        // Minutes went by without an answer already: doing it all again would not help, and neither would
-        // another try at switching off.
-        Purpose::Destroy(_) | Purpose::Test
-            if cause.is(CauseKind::SwitchUnreachable) || now.state == State::TurnOff =>
-        {
-            turn.quarantine(cause.clone());
-        }
-        Purpose::Deploy if cause.is(CauseKind::SwitchUnreachable) => turn.give_up(cause.clone()),
-        Purpose::Deploy | Purpose::Destroy(_) | Purpose::Test => turn.restart(cause.clone()),
-        Purpose::Reboot => turn.give_up(cause.clone()),
-        Purpose::Halt(grave) => turn.fail(grave.clone()),
-        Purpose::Isolate(grave) => turn.quarantine(grave.clone()),
-    }
-}
-
-fn admission(turn: &mut Turn<'_>, sign: &Sign) {
-    match sign {
-        Sign::Admitted => turn.phase(Phase::On),
-        Sign::StaleAgent => still_alive(turn),
-        Sign::ViewServed(_) | Sign::BootAsked | Sign::Power(..) | Sign::Agent(_) | Sign::FirstBoot(..) => {}
-    }
-}
-
-fn on(turn: &mut Turn<'_>, sign: &Sign, now: &Active) {
-    match sign {
-        Sign::Power(seq, powered) if turn.is_current(*seq) => match powered {
-            Powered::On => turn.phase(Phase::Work),
-            Powered::Failed(cause) => power_failed(turn, now, cause),
-            Powered::Off => {}
-        },
-        // A fast node speaks before a slow switch has said that the port delivers.
-        Sign::BootAsked | Sign::Agent(_) | Sign::StaleAgent | Sign::FirstBoot(..) => {
-            work(turn, sign, now.state);
-        }
-        Sign::Power(..) | Sign::ViewServed(_) | Sign::Admitted => {}
-    }
-}
-
-fn work(turn: &mut Turn<'_>, sign: &Sign, state: State) {
+pub(super) fn work(turn: &mut Turn<'_>, sign: &Sign, state: State) {
     match state {
         State::NfsBootConf | State::EnvBootConf => conf(turn, sign, state),
         State::NfsBootOn => nfs_boot_on(turn, sign),
@@ -248,14 +152,6 @@ fn nfs_boot_on(turn: &mut Turn<'_>, sign: &Sign) {
         }
         Sign::StaleAgent => still_alive(turn),
         Sign::Agent(_) | Sign::ViewServed(_) | Sign::Admitted | Sign::Power(..) | Sign::FirstBoot(..) => {}
-    }
-}
-
-/// The port was cut, and the node's agent lives on: somebody else is without power.
-fn still_alive(turn: &mut Turn<'_>) {
-    if turn.live.deployment.state() == State::NfsBootOn {
-        let seen = "the agent of the boot before still speaks, although the port was cut";
-        turn.stop_here(Cause::new(CauseKind::WrongPort, seen));
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Runner;
 use crate::clock;
 use crate::domain::deployment::Condition;
-use crate::machine::admission::{self, Admission, Candidate, Supply, Who};
+use crate::machine::admission::{self, Admission, Budget, Candidate, Who};
 use crate::machine::event::{Event, Sign};
 use crate::store::Actor;
 use std::collections::HashMap;
@@ -35,24 +35,24 @@ impl Runner {
             let (is_slow, watts) = (node.attributes.is_pi3(), node.attributes.watts_max());
             Some(Candidate::of(&held.live, node.switch.0, is_slow, watts))
         });
-        admission::admit(candidates.chain(self.ordered()), &self.supplies(), clock::now(), &self.policy)
+        admission::admit(candidates.chain(self.ordered()), &self.budgets(), clock::now(), &self.policy)
     }
 
     /// What each switch has to give. A node that is used and not known to be off counts as on.
-    fn supplies(&self) -> HashMap<u64, Supply> {
-        let mut supplies: HashMap<u64, Supply> = HashMap::new();
+    fn budgets(&self) -> HashMap<u64, Budget> {
+        let mut budgets: HashMap<u64, Budget> = HashMap::new();
         for known in self.nodes.values() {
-            let supply = supplies.entry(known.node.switch.0).or_insert_with(|| Supply {
-                budget_watts: self.outside.budget_watts(known.node.switch),
+            let budget = budgets.entry(known.node.switch.0).or_insert_with(|| Budget {
+                watts: self.outside.budget_watts(known.node.switch),
                 drawn_watts: 0,
             });
             let held = known.deployment.and_then(|id| self.lives.get(&id));
             let is_used = held.is_some_and(|held| held.live.deployment.condition != Condition::Open);
             let may_draw = known.powered.unwrap_or(is_used || self.is_ordered_on(known.node.id));
             if may_draw || held.is_some_and(|held| admission::is_in_flight(&held.live)) {
-                supply.drawn_watts = supply.drawn_watts.saturating_add(known.node.attributes.watts_max());
+                budget.drawn_watts = budget.drawn_watts.saturating_add(known.node.attributes.watts_max());
             }
         }
-        supplies
+        budgets
     }
 }
