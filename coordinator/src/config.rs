@@ -31,6 +31,8 @@ pub struct Config {
     pub people: Listener,
     /// The broker.
     pub broker: Broker,
+    /// Where nodes' firmware is answered over TFTP (UDP); none: nodes boot by other means.
+    pub tftp: Option<SocketAddr>,
     /// The machine's limits.
     pub policy: Policy,
     /// Whether the head's clock is believed although nothing keeps it right.
@@ -132,6 +134,7 @@ impl Config {
             nodes: top.section("nodes")?.listener("0.0.0.0:8070")?,
             people: top.section("people")?.listener("127.0.0.1:8080")?,
             broker: top.section("broker")?.broker()?,
+            tftp: top.section("netboot")?.netboot()?,
             policy: Policy::default(),
             trust_unsynchronised: top.section("clock")?.clock()?,
             hold: Duration::ZERO,
@@ -232,6 +235,12 @@ impl<'a> Section<'a> {
         }
         self.finish()?;
         Ok(Listener { listen, advertised })
+    }
+
+    fn netboot(mut self) -> Result<Option<SocketAddr>, ConfigError> {
+        let tftp = self.address("tftp")?;
+        self.finish()?;
+        Ok(tftp)
     }
 
     fn clock(mut self) -> Result<bool, ConfigError> {

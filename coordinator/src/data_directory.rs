@@ -1,6 +1,7 @@
 //! The one directory that a coordinator owns: store, images, site key. Readable by its owner only.
 
 use crate::image::{Library, LibraryError, Limits};
+use crate::netboot::BootRoots;
 use crate::store::{Store, StoreError};
 use piseduce_protocol::seal::SiteKey;
 use rustix::fs::FlockOperation;
@@ -15,6 +16,8 @@ use std::path::{Path, PathBuf};
 pub const STORE: &str = "store.sqlite";
 /// The directory of the images in it.
 pub const IMAGES: &str = "images";
+/// The directory of the boot roots in it.
+pub const BOOT_ROOTS: &str = "boot-roots";
 /// The file of the site key in it.
 pub const SITE_KEY: &str = "site.key";
 /// The file that a running coordinator holds locked in it.
@@ -122,6 +125,11 @@ impl DataDirectory {
     /// When they cannot be opened.
     pub fn library(&self, free_bytes: u64) -> Result<Library, DataError> {
         Ok(Library::open(&self.file(IMAGES), Limits { free_bytes, ..Limits::default() })?)
+    }
+
+    /// The boot roots.
+    pub fn boot_roots(&self) -> BootRoots {
+        BootRoots::at(self.file(BOOT_ROOTS))
     }
 
     /// The site key; made from random bits the first time.

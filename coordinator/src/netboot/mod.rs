@@ -1,3 +1,6 @@
 //! What a node's firmware gets when it asks.
 
+pub mod boot_root;
 pub mod view;
+
+pub use boot_root::{BootRoot, BootRootError, BootRoots};
