@@ -1,6 +1,7 @@
 //! Wires the house: opens what is stored, starts broker, link, runner and listeners, and ends them in order.
 
 mod broker;
+mod netboot;
 
 use crate::bus::link::Link;
 use crate::config::Config;
@@ -8,13 +9,16 @@ use crate::console::Consoles;
 use crate::credentials::Credentials;
 use crate::data_directory::{ADDRESSES, Addresses, DataDirectory};
 use crate::http::{self, Inner, Shared};
+use crate::netboot::tftp::{Server, TftpError};
+use crate::netboot::{CommandLines, Strangers, neighbour};
 use crate::power::Lines;
-use crate::runner::{Board, Outside, Runner, housekeeping, jobs};
+use crate::runner::{Board, Outside, Runner, card_watch, housekeeping, jobs};
 use crate::{service_manager, signal};
 use anyhow::Context as _;
 use broker::{Broker, Door};
+use netboot::{Netboot, Nodes};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
@@ -91,6 +95,29 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     tokio::spawn(housekeeping::keep(store.clone(), library.clone(), config.retention, is_trusted));
     let watched = handle.clone();
     tokio::spawn(service_manager::keep_alive(async move || watched.are_you_alive().await.is_ok()));
+    let command_lines = Arc::new(CommandLines {
+        site: config.site.clone(),
+        broker: broker.advertised.to_string(),
+        head: head.clone(),
+        agents: broker.agents.clone(),
+        credentials: credentials.clone(),
+    });
+    let strangers = Strangers::default();
+    let netboot = Netboot {
+        board: board.clone(),
+        runner: handle.clone(),
+        roots: data.boot_roots(),
+        boot_files: data.boot_files(),
+        strangers: strangers.clone(),
+        command_lines: command_lines.clone(),
+    };
+    let tftp = match config.tftp {
+        Some(address) => {
+            tokio::spawn(card_watch::watch(board.clone(), handle.clone(), neighbour::addresses_of));
+            Some(netboot.bind(address).await?)
+        }
+        None => None,
+    };
     let shared = Shared::new(Inner {
         site: config.site,
         store,
@@ -100,8 +127,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         library,
         lines,
         consoles,
-        broker: broker.advertised.to_string(),
-        agents: broker.agents.clone(),
+        command_lines,
+        strangers,
+        questions: Mutex::default(),
         head,
         hold: config.hold,
         instance,
@@ -114,6 +142,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let ended: anyhow::Result<()> = tokio::select! {
         () = signal::stop() => Ok(()),
         result = &mut running => result.context("the runner panicked").and_then(|result| Ok(result?)),
+        result = tftp_ended(tftp) => Err(result.into()),
         () = broker.died() => Err(anyhow::anyhow!("the broker's router died")),
         result = &mut people => Err(http_ended("people", result)),
         result = &mut nodes => Err(http_ended("nodes", result)),
@@ -128,6 +157,14 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     link.stop().await;
     broker.stop().await;
     ended
+}
+
+/// Serves TFTP until it fails; for ever where nothing is served.
+async fn tftp_ended(server: Option<Server<Nodes>>) -> TftpError {
+    match server {
+        Some(server) => server.serve().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// What tells this start of the coordinator from every other, for whoever finds its addresses.

@@ -23,6 +23,10 @@ named! {
 
         /// Power was switched on, but the node's firmware asked for nothing.
         NoBootRequest = "no_boot_request",
+        /// The firmware began to fetch the boot root, and did not get as far as its kernel.
+        FirmwareStopped = "firmware_stopped",
+        /// The firmware asked for nothing, and what is on the card booted.
+        BootsCardFirst = "boots_card_first",
         /// The firmware fetched the boot root, but no agent said hello.
         KernelSentNoAgent = "kernel_sent_no_agent",
         /// No heartbeat comes from the agent.

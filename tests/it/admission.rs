@@ -4,7 +4,7 @@
 use crate::machine::{Bench, happy_path};
 use piseduce_coordinator::clock::Instant;
 use piseduce_coordinator::machine::admission::{Admission, Budget, Candidate, Lack, Who, admit};
-use piseduce_coordinator::machine::event::Sign;
+use piseduce_coordinator::machine::event::{Asked, Sign};
 use piseduce_coordinator::machine::{Live, Policy};
 use piseduce_protocol::id::DeploymentId;
 use std::collections::HashMap;
@@ -73,7 +73,7 @@ fn a_full_switch_waits_for_signs_of_life() {
         Condition::Active(Active { phase: Phase::Work, ..active })
     };
     assert_eq!(admitted(&lives, &policy), (vec![], None), "delivering alone is no sign of life");
-    lives[0].1.clocks.asked = true;
+    lives[0].1.clocks.asked = Some(Asked::New);
     assert_eq!(admitted(&lives, &policy), (vec![3], None));
 }
 

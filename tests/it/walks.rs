@@ -3,7 +3,7 @@
 
 use crate::machine::{Bench, happy_path, release_path};
 use piseduce_coordinator::domain::deployment::{Condition, Purpose};
-use piseduce_coordinator::machine::event::{AgentSign, Event, FirstBootSign, Powered, Request, Sign};
+use piseduce_coordinator::machine::event::{AgentSign, Asked, Event, FirstBootSign, Powered, Request, Sign};
 use piseduce_coordinator::machine::outstanding;
 use piseduce_protocol::cause::{Cause, CauseKind};
 use piseduce_protocol::id::{BootNumber, Run, Seq};
@@ -62,7 +62,14 @@ pub(crate) fn alphabet(bench: &Bench) -> Vec<(Event, bool)> {
         events.extend(signs.map(|sign| (Event::Seen(sign), stale)));
     }
     // These bear no number: their place in the order is proven otherwise.
-    events.extend([Sign::BootAsked, Sign::Admitted, Sign::StaleAgent].map(|sign| (Event::Seen(sign), false)));
+    let signs = [
+        Sign::BootAsked(Asked::Again),
+        Sign::BootAsked(Asked::Kernel),
+        Sign::CardAnswers,
+        Sign::Admitted,
+        Sign::StaleAgent,
+    ];
+    events.extend(signs.map(|sign| (Event::Seen(sign), false)));
     events
 }
 

@@ -24,6 +24,9 @@ pub struct NodeView {
     pub port: String,
     /// Whether its port was last proven on or off.
     pub power: Option<bool>,
+    /// What nobody can explain of it, such as a question of its firmware while its port is off.
+    #[serde(default)]
+    pub alarm: Option<String>,
     /// The wipe that its card owes before another user's deployment.
     #[serde(default)]
     pub owes: Option<OwesView>,
@@ -34,6 +37,31 @@ pub struct NodeView {
     pub deployment: Option<DeploymentStatus>,
     /// Until when it is held.
     pub until_unix_ms: Option<u64>,
+}
+
+/// A board that asks what to boot and is not registered.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DiscoveredView {
+    /// Its network address; none: it is on no network of the head node.
+    pub mac: Option<String>,
+    /// The last 8 hex digits of its serial number, once its firmware showed them.
+    pub serial_end: Option<String>,
+    /// What board it may be; a guess.
+    pub model: Option<String>,
+    /// The IP address that it last asked from.
+    pub address: String,
+    /// The switch that has seen it, if one has.
+    pub switch: Option<String>,
+    /// The port there.
+    pub port: Option<String>,
+    /// What it last asked for.
+    pub file: String,
+    /// When it first asked, in milliseconds since 1970.
+    pub first_unix_ms: u64,
+    /// When it last asked, in milliseconds since 1970.
+    pub last_unix_ms: u64,
+    /// How often it asked.
+    pub questions: u64,
 }
 
 /// The serial device at a node's UART.

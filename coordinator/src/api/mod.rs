@@ -12,7 +12,9 @@ pub use deployments::{
     DeploymentView, FormView, JournalEntry, LogsView, RunView, ScriptView, Started,
 };
 pub use environments::{EnvironmentView, ImageView, PartitionView, RemovedView};
-pub use inventory::{ConsoleView, ImportedView, Inventory, NodeEntry, NodeView, OwesView, SwitchEntry};
+pub use inventory::{
+    ConsoleView, DiscoveredView, ImportedView, Inventory, NodeEntry, NodeView, OwesView, SwitchEntry,
+};
 pub use switches::{
     DetectRequest, DetectedView, SupplyView, SwitchDetails, SwitchPortQuery, SwitchPortView, SwitchView,
     SwitchedView,

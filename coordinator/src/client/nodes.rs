@@ -4,7 +4,7 @@ use super::commands::Nodes;
 use super::connection::{Connection, level};
 use super::error::ClientError;
 use super::tables;
-use crate::api::{ImportedView, Inventory, NodeView, ReservationView, ReserveRequest};
+use crate::api::{DiscoveredView, ImportedView, Inventory, NodeView, ReservationView, ReserveRequest};
 use crate::domain::reservation::utc;
 use crate::print::{Output, Screen};
 use clap::Subcommand;
@@ -26,6 +26,8 @@ pub enum NodeCommand {
         /// Its name
         node: String,
     },
+    /// Boards that ask what to boot and are not registered
+    Discovered,
     /// Prove that free or quarantined nodes come back into the boot root and can be wiped; frees those that do
     Test(Nodes),
 }
@@ -49,6 +51,10 @@ pub(super) fn node(connection: &Connection, output: Output, command: NodeCommand
         }
         NodeCommand::Show { node } => {
             output.tell("node", &by_name(connection, &node)?, |node| tables::node(node, screen));
+        }
+        NodeCommand::Discovered => {
+            let boards: Vec<DiscoveredView> = connection.get("discovered")?;
+            output.tell("discovered", &boards, |boards| tables::discovered(boards, screen));
         }
         NodeCommand::Test(_) => unreachable!("it is followed like a deployment"),
         NodeCommand::Import { file } => {

@@ -6,8 +6,8 @@ pub(super) use switches::{detected, switch, switches, watts};
 
 use super::table::{Cell, Look, pairs, printable, table};
 use crate::api::{
-    ConsoleEndView, ConsoleView, DeploymentHistory, DeploymentView, EnvironmentView, ImageView, JournalEntry,
-    NodeView, PartitionView, ScriptView,
+    ConsoleEndView, ConsoleView, DeploymentHistory, DeploymentView, DiscoveredView, EnvironmentView,
+    ImageView, JournalEntry, NodeView, PartitionView, ScriptView,
 };
 use crate::domain::reservation::utc;
 use crate::print::Screen;
@@ -77,6 +77,7 @@ pub(super) fn node(node: &NodeView, screen: Screen) -> String {
         ("port", node.port.as_str().into()),
         ("power", power.into()),
     ];
+    lines.extend(node.alarm.as_deref().map(|alarm| ("alarm", alarm.into())));
     lines.extend(node.console.as_ref().map(|it| ("console", console(it).into())));
     if let Some(owes) = &node.owes {
         let owed = format!(
@@ -94,6 +95,27 @@ pub(super) fn node(node: &NodeView, screen: Screen) -> String {
         }
     }
     pairs(lines, screen)
+}
+
+/// Boards that are not registered.
+pub(super) fn discovered(boards: &[DiscoveredView], screen: Screen) -> String {
+    if boards.is_empty() {
+        return "no board that is not registered has asked what to boot since the coordinator started".into();
+    }
+    let row = |board: &DiscoveredView| {
+        vec![
+            or_dash(board.mac.as_ref()),
+            or_dash(board.serial_end.as_ref().map(|end| format!("…{end}"))),
+            or_dash(board.model.as_ref()),
+            or_dash(board.switch.as_ref()),
+            or_dash(board.port.as_ref()),
+            board.address.as_str().into(),
+            utc(board.last_unix_ms).into(),
+            printable(&board.file).into(),
+        ]
+    };
+    let heading = ["ADDRESS", "SERIAL", "MODEL (A GUESS)", "SWITCH", "PORT", "IP", "LAST ASKED", "FOR"];
+    table(&heading, boards.iter().map(row).collect(), screen)
 }
 
 /// Where a deployment is, why, and whose it is.

@@ -2,13 +2,16 @@
 
 use super::Shared;
 use super::error::ApiError;
+use crate::clock;
+use crate::machine::event::Asked;
+use crate::netboot::question::Novelty;
 use crate::netboot::view::View;
 use axum::extract::{Path, State};
 use axum::routing::get;
 use axum::{Json, Router};
-use piseduce_protocol::boot::BootParameters;
 use piseduce_protocol::id::Serial;
 use serde::Serialize;
+use std::sync::PoisonError;
 
 pub(super) fn routes() -> Router<Shared> {
     Router::new().route("/boot/v1/{serial}", get(boot_view))
@@ -30,22 +33,23 @@ async fn boot_view(
     let missing = || ApiError::missing("node with serial number", &serial);
     let number: Serial = serial.parse().map_err(|_| missing())?;
     let known = shared.board.by_serial(number).ok_or_else(missing)?;
-    let view = match known.boot_view() {
-        View::Card => BootView { view: "card", command_line: None },
-        View::Hold => BootView { view: "hold", command_line: None },
-        View::BootRoot(boot) => {
-            let parameters = BootParameters {
-                site: shared.site.clone(),
-                broker: shared.broker.clone(),
-                head: shared.head.clone(),
-                serial: number,
-                boot,
-                token: shared.credentials.boot_token(number, boot),
-                account: shared.agents.clone(),
-            };
-            BootView { view: "boot_root", command_line: Some(parameters.render()) }
-        }
+    let view = known.boot_view();
+    let (name, command_line) = match view {
+        View::Card => ("card", None),
+        View::Hold => ("hold", None),
+        View::BootRoot(boot) => ("boot_root", Some(shared.command_lines.of(number, boot))),
     };
-    shared.runner.boot_asked(number).await?;
-    Ok(Json(view))
+    let novelty = {
+        let mut questions = shared.questions.lock().unwrap_or_else(PoisonError::into_inner);
+        questions.ask(number, known.node.boot, name, clock::now())
+    };
+    let asked = match (novelty, view) {
+        // The answer is all that it fetches.
+        (Some(Novelty::Name), View::BootRoot(_)) => Asked::Kernel,
+        (Some(Novelty::Name), View::Card | View::Hold) => Asked::New,
+        // And the only question of a boot.
+        (Some(Novelty::Burst) | None, _) => Asked::Again,
+    };
+    shared.runner.boot_asked(number, asked).await?;
+    Ok(Json(BootView { view: name, command_line }))
 }

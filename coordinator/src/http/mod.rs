@@ -14,14 +14,15 @@ pub use view::environment as environment_view;
 use crate::console::Consoles;
 use crate::credentials::Credentials;
 use crate::image::Library;
+use crate::netboot::question::Questions;
+use crate::netboot::{CommandLines, Strangers};
 use crate::power::Lines;
 use crate::runner::{Board, Handle};
 use crate::store::Store;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use piseduce_protocol::boot::Account;
 use piseduce_protocol::topic::Site;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// The longest body of a request by people: a script and some keys.
@@ -53,10 +54,12 @@ pub struct Inner {
     pub lines: Lines,
     /// The consoles of the nodes.
     pub consoles: Consoles,
-    /// The broker's address as nodes reach it.
-    pub broker: String,
-    /// The account that agents share there; none at the coordinator's own broker.
-    pub agents: Option<Account>,
+    /// What boot roots are told on their kernel command line.
+    pub command_lines: Arc<CommandLines>,
+    /// Boards that ask what to boot and are not registered.
+    pub strangers: Strangers,
+    /// What firmware that boots over HTTP asked for.
+    pub questions: Mutex<Questions>,
     /// The nodes' listener's address as nodes reach it.
     pub head: String,
     /// How long nodes are held for an open form.

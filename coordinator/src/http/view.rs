@@ -33,6 +33,7 @@ pub(super) fn node(shared: &Shared, known: &Known) -> NodeView {
         switch: attributes.switch.clone(),
         port: attributes.port.clone(),
         power: known.powered,
+        alarm: known.alarm.clone(),
         owes: known
             .node
             .owes

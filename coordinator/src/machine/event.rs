@@ -47,8 +47,10 @@ pub enum Request {
 pub enum Sign {
     /// The boot view that follows from the saved state is being served.
     ViewServed(Seq),
-    /// The node's firmware asked for its boot view.
-    BootAsked,
+    /// The node's firmware asked for something.
+    BootAsked(Asked),
+    /// The system on the node's card answers, although its firmware asked for nothing since it was powered on.
+    CardAnswers,
     /// The node may be powered on now.
     Admitted,
     /// A power job ended.
@@ -59,6 +61,17 @@ pub enum Sign {
     StaleAgent,
     /// The written card of this run spoke.
     FirstBoot(Run, FirstBootSign),
+}
+
+/// How far a node's firmware is, from the least to the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Asked {
+    /// It asked again for what it had asked for in this boot: it began anew.
+    Again,
+    /// It asked for something for the first time in this boot.
+    New,
+    /// It has the whole kernel of the boot root.
+    Kernel,
 }
 
 /// How a power job ended.

@@ -3,6 +3,7 @@
 
 use crate::clock::Instant;
 use crate::domain::deployment::{Active, Deployment, Phase};
+use crate::machine::event::Asked;
 use crate::machine::policy::Policy;
 use crate::machine::table::{self, Limit};
 use piseduce_protocol::state::State;
@@ -43,8 +44,8 @@ pub struct Clocks {
     pub high_water: u64,
     /// When the node was last powered on.
     pub powered_on: Option<Instant>,
-    /// Whether the firmware asked for its boot view since the node was powered on or told to reboot.
-    pub asked: bool,
+    /// How far the firmware is since the node was powered on or told to reboot.
+    pub asked: Option<Asked>,
     /// When the last heartbeat came.
     pub last_beat: Option<Instant>,
 }

@@ -40,7 +40,8 @@ pub(super) fn off(turn: &mut Turn<'_>, sign: &Sign, now: &Active) {
         },
         Sign::Power(..)
         | Sign::ViewServed(_)
-        | Sign::BootAsked
+        | Sign::BootAsked(_)
+        | Sign::CardAnswers
         | Sign::Admitted
         | Sign::StaleAgent
         | Sign::Agent(_)
@@ -87,7 +88,12 @@ pub(super) fn admission(turn: &mut Turn<'_>, sign: &Sign) {
     match sign {
         Sign::Admitted => turn.phase(Phase::On),
         Sign::StaleAgent => still_alive(turn),
-        Sign::ViewServed(_) | Sign::BootAsked | Sign::Power(..) | Sign::Agent(_) | Sign::FirstBoot(..) => {}
+        Sign::ViewServed(_)
+        | Sign::BootAsked(_)
+        | Sign::CardAnswers
+        | Sign::Power(..)
+        | Sign::Agent(_)
+        | Sign::FirstBoot(..) => {}
     }
 }
 
@@ -99,10 +105,10 @@ pub(super) fn on(turn: &mut Turn<'_>, sign: &Sign, now: &Active) {
             Powered::Off => {}
         },
         // A fast node speaks before a slow switch has said that the port delivers.
-        Sign::BootAsked | Sign::Agent(_) | Sign::StaleAgent | Sign::FirstBoot(..) => {
+        Sign::BootAsked(_) | Sign::Agent(_) | Sign::StaleAgent | Sign::FirstBoot(..) => {
             work(turn, sign, now.state);
         }
-        Sign::Power(..) | Sign::ViewServed(_) | Sign::Admitted => {}
+        Sign::Power(..) | Sign::ViewServed(_) | Sign::Admitted | Sign::CardAnswers => {}
     }
 }
 

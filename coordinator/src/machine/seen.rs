@@ -1,7 +1,7 @@
 //! What happens when something is seen of a node while its deployment is under way: one function a
 //! phase, and one a state for the phase in which the state's own work is done.
 
-use super::event::{AgentSign, FirstBootSign, Sign};
+use super::event::{AgentSign, Asked, FirstBootSign, Sign};
 use super::powered::{admission, by_power, off, on, power_failed, still_alive};
 use super::requested::follow;
 use super::turn::Turn;
@@ -50,12 +50,13 @@ fn stopping(turn: &mut Turn<'_>, sign: &Sign, then: &Then) {
             }
         }
         // The node is rebooting by itself: nothing is left to wait for.
-        Sign::BootAsked => follow(turn, then),
+        Sign::BootAsked(_) => follow(turn, then),
         Sign::Agent(AgentSign::Hello { boot, kernel }) => heard_again(turn, *boot, kernel),
         Sign::Agent(AgentSign::Answer(_) | AgentSign::Beat { .. })
         | Sign::ViewServed(_)
         | Sign::Admitted
         | Sign::StaleAgent
+        | Sign::CardAnswers
         | Sign::Power(..)
         | Sign::FirstBoot(..) => {}
     }
@@ -79,7 +80,7 @@ fn leaving(turn: &mut Turn<'_>, sign: &Sign) {
             }
         }
         Sign::Agent(AgentSign::Hello { boot, kernel }) => heard_again(turn, *boot, kernel),
-        Sign::BootAsked => {
+        Sign::BootAsked(_) => {
             turn.phase(Phase::Work);
             env_boot(turn, sign);
         }
@@ -88,6 +89,7 @@ fn leaving(turn: &mut Turn<'_>, sign: &Sign) {
         | Sign::ViewServed(_)
         | Sign::Admitted
         | Sign::StaleAgent
+        | Sign::CardAnswers
         | Sign::Power(..)
         | Sign::FirstBoot(..) => {}
     }
@@ -126,32 +128,44 @@ fn conf(turn: &mut Turn<'_>, sign: &Sign, state: State) {
     match sign {
         Sign::ViewServed(seq) if turn.is_current(*seq) => turn.enter_next(state),
         Sign::ViewServed(_)
-        | Sign::BootAsked
+        | Sign::BootAsked(_)
         | Sign::Admitted
         | Sign::StaleAgent
+        | Sign::CardAnswers
         | Sign::Power(..)
         | Sign::Agent(_)
         | Sign::FirstBoot(..) => {}
     }
 }
 
-/// The firmware asked; the first time in a boot is a sign of life.
-fn asked(turn: &mut Turn<'_>) {
-    if !turn.live.clocks.asked {
-        turn.live.clocks.asked = true;
+/// The firmware asked; that is progress the first time, and as long as it asks for something new.
+fn asked(turn: &mut Turn<'_>, asked: Asked) {
+    let before = turn.live.clocks.asked;
+    if before.is_none() || asked > Asked::Again {
         turn.progress();
     }
+    turn.live.clocks.asked = before.max(Some(asked));
 }
 
 fn nfs_boot_on(turn: &mut Turn<'_>, sign: &Sign) {
     match sign {
-        Sign::BootAsked => asked(turn),
+        Sign::BootAsked(how_far) => asked(turn, *how_far),
+        // It got no answer from us, or does not ask: a power cycle helps in the one case, and tells in the other.
+        Sign::CardAnswers if turn.live.clocks.asked.is_none() => {
+            let seen = "the system on the card answers, and the firmware asked for nothing";
+            turn.restart(Cause::new(CauseKind::BootsCardFirst, seen));
+        }
         Sign::Agent(AgentSign::Hello { boot, kernel }) if *boot == turn.live.deployment.boot => {
             turn.deployment().kernel = Some(kernel.clone());
             turn.enter_after_hello();
         }
         Sign::StaleAgent => still_alive(turn),
-        Sign::Agent(_) | Sign::ViewServed(_) | Sign::Admitted | Sign::Power(..) | Sign::FirstBoot(..) => {}
+        Sign::Agent(_)
+        | Sign::CardAnswers
+        | Sign::ViewServed(_)
+        | Sign::Admitted
+        | Sign::Power(..)
+        | Sign::FirstBoot(..) => {}
     }
 }
 
@@ -179,7 +193,7 @@ fn agent(turn: &mut Turn<'_>, sign: &Sign, state: State) {
         Sign::Agent(AgentSign::Beat { boot, last, card_busy }) if *boot == turn.live.deployment.boot => {
             beat(turn, *last, *card_busy);
         }
-        Sign::BootAsked => {
+        Sign::BootAsked(_) => {
             let seen = format!("the firmware asked for its boot view in {state}");
             turn.restart(Cause::new(CauseKind::UnexpectedReboot, seen));
         }
@@ -187,6 +201,7 @@ fn agent(turn: &mut Turn<'_>, sign: &Sign, state: State) {
         | Sign::ViewServed(_)
         | Sign::Admitted
         | Sign::StaleAgent
+        | Sign::CardAnswers
         | Sign::Power(..)
         | Sign::FirstBoot(..) => {}
     }
@@ -224,8 +239,8 @@ fn beat(turn: &mut Turn<'_>, last: Option<(Ticket, Standing)>, card_busy: bool) 
 
 fn env_boot(turn: &mut Turn<'_>, sign: &Sign) {
     match sign {
-        Sign::BootAsked => {
-            asked(turn);
+        Sign::BootAsked(how_far) => {
+            asked(turn, *how_far);
             if !reports(turn) {
                 turn.deployed(Evidence::Unproven);
             }
@@ -237,6 +252,7 @@ fn env_boot(turn: &mut Turn<'_>, sign: &Sign) {
         Sign::FirstBoot(..)
         | Sign::Agent(_)
         | Sign::StaleAgent
+        | Sign::CardAnswers
         | Sign::ViewServed(_)
         | Sign::Admitted
         | Sign::Power(..) => {}
@@ -247,9 +263,10 @@ fn user_script(turn: &mut Turn<'_>, sign: &Sign) {
     match sign {
         Sign::FirstBoot(run, first_boot) if *run == turn.live.deployment.run => script(turn, *first_boot),
         Sign::FirstBoot(..)
-        | Sign::BootAsked
+        | Sign::BootAsked(_)
         | Sign::Agent(_)
         | Sign::StaleAgent
+        | Sign::CardAnswers
         | Sign::ViewServed(_)
         | Sign::Admitted
         | Sign::Power(..) => {}
@@ -286,8 +303,8 @@ fn script(turn: &mut Turn<'_>, sign: FirstBootSign) {
 
 fn turn_on(turn: &mut Turn<'_>, sign: &Sign) {
     match sign {
-        Sign::BootAsked => {
-            asked(turn);
+        Sign::BootAsked(how_far) => {
+            asked(turn, *how_far);
             if !reports(turn) {
                 turn.deployed(Evidence::Unproven);
             }
@@ -298,6 +315,7 @@ fn turn_on(turn: &mut Turn<'_>, sign: &Sign) {
         Sign::FirstBoot(..)
         | Sign::Agent(_)
         | Sign::StaleAgent
+        | Sign::CardAnswers
         | Sign::ViewServed(_)
         | Sign::Admitted
         | Sign::Power(..) => {}

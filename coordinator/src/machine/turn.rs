@@ -2,6 +2,7 @@
 //! every request, clocks that start with the phase, the budget paid for every way back.
 
 use super::effect::{Effect, Refusal, outstanding};
+use super::event::Asked;
 use super::live::{Live, Moment};
 use super::policy::Policy;
 use super::table::{self, Resumes};
@@ -76,7 +77,7 @@ impl<'a> Turn<'a> {
         deployment.seq = deployment.seq.next();
         if matches!(phase, Phase::On) {
             self.live.clocks.powered_on = Some(now);
-            self.live.clocks.asked = false;
+            self.live.clocks.asked = None;
         }
         deployment.condition = Condition::Active(Active { purpose, state, phase });
         self.live.clocks.in_phase = Duration::ZERO;
@@ -116,7 +117,7 @@ impl<'a> Turn<'a> {
             // Nobody is in the boot root to leave it: only power brings the node to its card.
             Phase::Leaving if self.live.deployment.kernel.is_none() => Phase::Off,
             Phase::Leaving => {
-                self.live.clocks.asked = false;
+                self.live.clocks.asked = None;
                 Phase::Leaving
             }
             ref first => first.clone(),
@@ -342,15 +343,20 @@ impl<'a> Turn<'a> {
         let state = self.live.deployment.state();
         let seconds = clocks.idle.max(clocks.blocked).as_secs();
         let (kind, seen) = match state {
-            State::NfsBootOn if clocks.asked => {
-                (CauseKind::KernelSentNoAgent, "the firmware fetched the boot root")
-            }
-            State::NfsBootOn => (CauseKind::NoBootRequest, "the port delivers power"),
+            State::NfsBootOn => match clocks.asked {
+                Some(Asked::Kernel) => (CauseKind::KernelSentNoAgent, "the firmware fetched the boot root"),
+                Some(Asked::New | Asked::Again) => {
+                    (CauseKind::FirmwareStopped, "the firmware asked, and did not fetch the kernel")
+                }
+                None => (CauseKind::NoBootRequest, "the port delivers power"),
+            },
             state if state.is_agents() && self.live.beats(self.moment.at, self.policy) => {
                 (CauseKind::AgentStuck, "heartbeats come, the work does not move")
             }
             state if state.is_agents() => (CauseKind::AgentSilent, "no heartbeat comes"),
-            _ if clocks.asked => (CauseKind::FirstBootSilent, "the firmware asked for its boot view"),
+            _ if clocks.asked.is_some() => {
+                (CauseKind::FirstBootSilent, "the firmware asked for its boot view")
+            }
             _ => (CauseKind::FirstBootSilent, "the firmware asked for nothing"),
         };
         Cause::new(kind, format!("{seen}, for {seconds} s in {state}"))

@@ -4,6 +4,7 @@
 //! The words hold no running times, so that they change only when the wait does.
 
 use super::admission::Lack;
+use super::event::Asked;
 use super::live::{Live, Moment};
 use super::policy::Policy;
 use crate::clock::UnixMs;
@@ -175,7 +176,12 @@ fn work(live: &Live, state: State, moment: Moment, policy: &Policy) -> String {
     let asked = clocks.asked;
     match state {
         State::NfsBootConf => "the coordinator to serve the boot root to the node".into(),
-        State::NfsBootOn if asked => "the agent's hello; the firmware has fetched the boot root".into(),
+        State::NfsBootOn if asked == Some(Asked::Kernel) => {
+            "the agent's hello; the firmware has fetched the boot root".into()
+        }
+        State::NfsBootOn if asked.is_some() => {
+            "the node's firmware to fetch the kernel of the boot root; it has asked for files".into()
+        }
         State::NfsBootOn => "the node's firmware to ask for the boot root; its port delivers power".into(),
         State::EnvCopy => "the agent to write the image to the card".into(),
         State::EnvCheck => "the agent to read the card back and compare it with the image".into(),
@@ -208,7 +214,7 @@ fn work(live: &Live, state: State, moment: Moment, policy: &Policy) -> String {
 
 fn first_sign(live: &Live, card: &str) -> String {
     let reports = live.deployment.form.as_ref().is_none_or(|form| form.reports);
-    match (reports, live.clocks.asked) {
+    match (reports, live.clocks.asked.is_some()) {
         (true, true) => {
             format!("the first report of the system on {card}; the firmware has asked what to boot")
         }

@@ -139,8 +139,11 @@ impl BootRoots {
         }
         let directory = self.directory.join(version);
         let path = directory.join(DESCRIPTION);
-        let text = fs::read_to_string(&path)
-            .map_err(|source| BootRootError::Io { action: "read", path: path.clone(), source })?;
+        let text = fs::read_to_string(&path).map_err(|source| BootRootError::Io {
+            action: "read",
+            path: path.clone(),
+            source,
+        })?;
         let description: Description = serde_json::from_str(&text)
             .map_err(|error| BootRootError::Description { path, why: error.to_string() })?;
         Ok(BootRoot { description, directory })

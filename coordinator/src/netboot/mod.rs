@@ -1,6 +1,14 @@
 //! What a node's firmware gets when it asks.
 
 pub mod boot_root;
+pub mod command_line;
+pub mod desk;
+pub mod neighbour;
+pub mod question;
+pub mod stranger;
+pub mod tftp;
 pub mod view;
 
 pub use boot_root::{BootRoot, BootRootError, BootRoots};
+pub use command_line::CommandLines;
+pub use stranger::{Stranger, Strangers};

@@ -25,6 +25,8 @@ pub struct NodeView {
     pub journal: JournalId,
     /// Whether its port was last proven on or off.
     pub powered: Option<bool>,
+    /// What nobody can explain of it.
+    pub alarm: Option<String>,
     /// Its deployment, if it is not free.
     pub deployment: Option<DeploymentView>,
 }
@@ -116,6 +118,11 @@ impl Board {
     /// The node with this serial number.
     pub fn by_serial(&self, serial: Serial) -> Option<NodeView> {
         self.read().values().find(|view| view.node.attributes.serial == serial).cloned()
+    }
+
+    /// The nodes that `is_meant`.
+    pub fn matching(&self, is_meant: impl Fn(&Node) -> bool) -> Vec<NodeView> {
+        self.read().values().filter(|view| is_meant(&view.node)).cloned().collect()
     }
 
     /// The node of this live deployment.

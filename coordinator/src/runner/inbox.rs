@@ -8,7 +8,7 @@ use crate::clock::{self, UnixMs};
 use crate::domain::node::{NodeId, SwitchId};
 use crate::domain::reservation::Reservation;
 use crate::machine::Refusal;
-use crate::machine::event::{AgentSign, Event, FirstBootSign, Powered, Request, Sign};
+use crate::machine::event::{AgentSign, Asked, Event, FirstBootSign, Powered, Request, Sign};
 use crate::power::Station;
 use crate::store::{Actor, AgentWord, AgentWords, Conflict, Opened, StoreError, Wanted};
 use piseduce_protocol::id::{BootNumber, DeploymentId, Run, Seq, Serial};
@@ -23,7 +23,8 @@ pub(super) enum Message {
     Ask(DeploymentId, Request, String, Reply),
     Powered(DeploymentId, Seq, Powered),
     ViewServed(DeploymentId, Seq),
-    BootAsked(Serial),
+    BootAsked(Serial, Asked),
+    CardAnswers(Serial),
     FirstBoot(DeploymentId, Run, FirstBootSign),
     InventoryChanged(Reply),
     AreYouAlive(Reply),
@@ -31,7 +32,7 @@ pub(super) enum Message {
     Surveyed(SwitchId, Option<Readings>),
     PortsRead(SwitchId, Readings),
     SwitchedOff(NodeId, Powered),
-    Looked { switch: SwitchId, node: NodeId, restarted: bool },
+    Looked { switch: SwitchId, node: NodeId, asked: Asked, restarted: bool },
     Stations(SwitchId, Vec<Station>),
     Order(PortOrder, Powering),
     Ordered(u64, Powered),
@@ -141,8 +142,16 @@ impl Handle {
     ///
     /// # Errors
     /// [`RequestError::Ending`].
-    pub async fn boot_asked(&self, serial: Serial) -> Result<(), RequestError> {
-        self.send(Message::BootAsked(serial)).await
+    pub async fn boot_asked(&self, serial: Serial, asked: Asked) -> Result<(), RequestError> {
+        self.send(Message::BootAsked(serial, asked)).await
+    }
+
+    /// The system on a node's card answers, although its firmware asked for nothing.
+    ///
+    /// # Errors
+    /// [`RequestError::Ending`].
+    pub async fn card_answers(&self, serial: Serial) -> Result<(), RequestError> {
+        self.send(Message::CardAnswers(serial)).await
     }
 
     /// The card of a run reported. Whoever calls has checked its proof.
@@ -203,14 +212,8 @@ impl Runner {
             }
             Message::Powered(id, seq, powered) => self.powered(id, seq, powered),
             Message::ViewServed(id, seq) => self.seen(id, Sign::ViewServed(seq), None),
-            Message::BootAsked(serial) => {
-                let node = self.serials.get(&serial).copied();
-                if let (Some(node), Some(id)) = (node, self.deployment_of(serial))
-                    && self.is_explained(node)
-                {
-                    self.seen(id, Sign::BootAsked, None);
-                }
-            }
+            Message::BootAsked(serial, asked) => self.boot_asked(serial, asked).await?,
+            Message::CardAnswers(serial) => self.card_answers(serial),
             Message::FirstBoot(id, run, sign) => {
                 if let Some(node) = self.lives.get(&id).map(|held| held.node) {
                     self.shows_life(node);
@@ -221,7 +224,7 @@ impl Runner {
             Message::Surveyed(switch, readings) => self.surveyed(switch, readings),
             Message::PortsRead(switch, readings) => self.ports_read(switch, &readings),
             Message::SwitchedOff(node, powered) => self.switched_off(node, &powered),
-            Message::Looked { switch, node, restarted } => self.looked(switch, node, restarted),
+            Message::Looked { switch, node, asked, restarted } => self.looked(switch, node, asked, restarted),
             Message::Order(order, reply) => self.order(order, reply).await?,
             Message::Ordered(number, powered) => self.ordered_ended(number, powered),
             Message::Stations(switch, stations) => self.stations(switch, &stations),
@@ -237,7 +240,7 @@ impl Runner {
         Ok(())
     }
 
-    fn deployment_of(&self, serial: Serial) -> Option<DeploymentId> {
+    pub(super) fn deployment_of(&self, serial: Serial) -> Option<DeploymentId> {
         self.nodes.get(self.serials.get(&serial)?)?.deployment
     }
 

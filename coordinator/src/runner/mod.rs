@@ -6,6 +6,7 @@
 //! what is kept of consoles in [`consoles`].
 
 mod admit;
+mod boots;
 mod calendar;
 mod consoles;
 mod orders;
@@ -17,6 +18,7 @@ mod uptime;
 mod waits;
 
 pub mod board;
+pub mod card_watch;
 pub mod housekeeping;
 pub mod inbox;
 pub mod jobs;
@@ -74,7 +76,16 @@ struct Known {
     node: Node,
     deployment: Option<DeploymentId>,
     powered: Option<bool>,
+    /// What nobody can explain of it, since it was last switched on.
+    alarm: Option<String>,
     journal: JournalId,
+}
+
+impl Known {
+    /// Its port is being switched on: whatever it does now is expected.
+    fn is_switched_on(&mut self) {
+        (self.powered, self.alarm) = (None, None);
+    }
 }
 
 /// Owns every live deployment.
@@ -176,8 +187,13 @@ impl Runner {
             match self.nodes.get_mut(&node.id) {
                 Some(known) => known.node = node,
                 None => {
-                    let fresh =
-                        Known { node, deployment: None, powered: None, journal: JournalId::default() };
+                    let fresh = Known {
+                        node,
+                        deployment: None,
+                        powered: None,
+                        alarm: None,
+                        journal: JournalId::default(),
+                    };
                     self.nodes.insert(fresh.node.id, fresh);
                 }
             }

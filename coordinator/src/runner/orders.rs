@@ -1,8 +1,8 @@
 //! Ports that an operator has switched by hand: through the same queue and admission as everything else, never a
 //! protected one, and never one whose node is being deployed.
 
-use super::Runner;
 use super::inbox::{Message, Powering, RequestError};
+use super::{Known, Runner};
 use crate::clock::{self, Instant};
 use crate::domain::node::{NodeAttributes, NodeId, SwitchId};
 use crate::machine::admission::{Candidate, Who};
@@ -143,9 +143,7 @@ impl Runner {
             (order.waits_since, order.power) = (None, Power::On);
             self.orders.powered_on.insert(order.switch, clock::now());
             let node = order.node;
-            node.and_then(|node| self.nodes.get_mut(&node))
-                .into_iter()
-                .for_each(|known| known.powered = None);
+            node.and_then(|node| self.nodes.get_mut(&node)).into_iter().for_each(Known::is_switched_on);
             self.switch_for(number);
         }
     }

@@ -1,7 +1,7 @@
 //! Hands each effect to the one adapter that carries it out, and tells the world what changed.
 
-use super::Runner;
 use super::inbox::Message;
+use super::{Known, Runner};
 use crate::bus::link::Link;
 use crate::clock::{self, UnixMs};
 use crate::console::Consoles;
@@ -225,9 +225,7 @@ impl Runner {
         if power == Power::On {
             // A node may be heard before its switch has shown that it is on.
             let node = self.lives.get(&id).map(|held| held.node);
-            node.and_then(|node| self.nodes.get_mut(&node))
-                .into_iter()
-                .for_each(|known| known.powered = None);
+            node.and_then(|node| self.nodes.get_mut(&node)).into_iter().for_each(Known::is_switched_on);
         }
         let node = self.lives.get(&id).and_then(|held| self.nodes.get(&held.node)).map(|known| &known.node);
         let (Some(node), Some(inbox)) = (node, self.handle.upgrade()) else { return };

@@ -13,6 +13,7 @@ impl Runner {
             node: known.node.clone(),
             journal: known.journal,
             powered: known.powered,
+            alarm: known.alarm.clone(),
             deployment: held.map(|held| DeploymentView {
                 live: held.live.clone(),
                 owner: held.owner.clone(),

@@ -12,7 +12,7 @@ use crate::clock::{self, Instant};
 use crate::domain::deployment::Phase;
 use crate::domain::node::{NodeId, SwitchId};
 use crate::machine::Live;
-use crate::machine::event::{Event, Powered};
+use crate::machine::event::{Asked, Event, Powered, Sign};
 use crate::power::{Job, Line, Port, Power, PowerError, Reading, Station};
 use crate::store::{Actor, StoreError};
 use piseduce_protocol::id::{DeploymentId, Seq};
@@ -250,7 +250,7 @@ impl Runner {
 
     /// A node's firmware asked. In the middle of an agent's work that is a reboot which nobody planned, and it is told
     /// apart from a switch that restarted; whether it is to be taken for what it is.
-    pub(super) fn is_explained(&mut self, node: NodeId) -> bool {
+    pub(super) fn is_explained(&mut self, node: NodeId, asked: Asked) -> bool {
         let Some(switch) = self.nodes.get(&node).map(|known| known.node.switch) else { return true };
         let agent_works =
             self.live_of(node).and_then(|live| live.deployment.active()).is_some_and(|active| {
@@ -277,13 +277,13 @@ impl Runner {
         let look = watch.look(SAY_WITHIN);
         tokio::spawn(async move {
             let restarted = look.await;
-            let _ = inbox.send(Message::Looked { switch, node, restarted }).await;
+            let _ = inbox.send(Message::Looked { switch, node, asked, restarted }).await;
         });
         false
     }
 
     /// Whether the switch restarted is known now.
-    pub(super) fn looked(&mut self, switch: SwitchId, node: NodeId, restarted: bool) {
+    pub(super) fn looked(&mut self, switch: SwitchId, node: NodeId, asked: Asked, restarted: bool) {
         self.site.asked.remove(&node);
         if restarted {
             if self.site.recoveries.get(&switch).is_none_or(|recovery| !recovery.restarted) {
@@ -292,7 +292,7 @@ impl Runner {
             return self.again(switch, node);
         }
         if let Some(id) = self.nodes.get(&node).and_then(|known| known.deployment) {
-            self.seen(id, crate::machine::event::Sign::BootAsked, None);
+            self.seen(id, Sign::BootAsked(asked), None);
         }
     }
 

@@ -22,7 +22,7 @@ fn every_boot_of_the_boot_root_has_a_number_of_its_own() {
     let mut bench = Bench::in_state(State::EnvCopy);
     assert_eq!(bench.live.deployment.boot, BootNumber(5));
     assert_eq!(bench.live.deployment.live_boot(), Some(BootNumber(5)));
-    bench.see(Sign::BootAsked);
+    bench.see(Sign::BootAsked(Asked::New));
     assert_eq!(bench.live.deployment.boot, BootNumber(6));
     assert_eq!(bench.live.deployment.live_boot(), None, "nobody has the new boot's key yet");
 }
@@ -71,7 +71,7 @@ fn reports_of_an_earlier_run_boot_and_number_change_nothing() {
 fn an_environment_that_cannot_report_is_deployed_unproven_once_its_node_asked_for_its_card() {
     let mut bench = Bench::in_state(State::EnvBoot);
     bench.live.deployment.form = Some(Arc::new(Form { reports: false, ..Bench::form() }));
-    bench.see(Sign::BootAsked);
+    bench.see(Sign::BootAsked(Asked::New));
     assert_eq!(bench.state(), State::Deployed);
     assert_eq!(bench.live.deployment.evidence, Some(Evidence::Unproven));
 }

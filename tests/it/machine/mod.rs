@@ -8,7 +8,7 @@ mod ways_back;
 use piseduce_coordinator::clock::Instant;
 use piseduce_coordinator::domain::deployment::{Condition, Deployment, Evidence, Form, Owed, Phase};
 use piseduce_coordinator::machine::effect::Ask;
-use piseduce_coordinator::machine::event::{AgentSign, Event, FirstBootSign, Powered, Request, Sign};
+use piseduce_coordinator::machine::event::{AgentSign, Asked, Event, FirstBootSign, Powered, Request, Sign};
 use piseduce_coordinator::machine::{Effect, Live, Moment, Policy, Refusal, advance};
 use piseduce_protocol::cause::{Cause, CauseKind};
 use piseduce_protocol::command::{PartSize, Verify, Wipe};

@@ -141,13 +141,13 @@ fn what_somebody_uses_is_not_tested() {
 fn a_hard_reboot_starts_a_release_over_and_a_release_has_a_budget_of_its_own() {
     let mut bench = Bench::in_state(State::EnvCopy);
     for _ in 0..2 {
-        bench.see(Sign::BootAsked);
+        bench.see(Sign::BootAsked(Asked::New));
         bench.boot();
     }
     assert_eq!(bench.live.deployment.restarts, 2);
     bench.ask(Request::Destroy);
     release(&mut bench);
-    bench.see(Sign::BootAsked);
+    bench.see(Sign::BootAsked(Asked::New));
     assert_eq!((bench.state(), bench.live.deployment.restarts), (State::NfsBootConf, 1));
     bench.boot();
     bench.ask(Request::HardReboot);
@@ -186,13 +186,13 @@ fn a_wipe_that_is_owed_comes_before_another_users_first_byte_and_never_twice() {
     assert_eq!(bench.asked_for(), Ask::Wipe(Wipe::Discard));
     assert_eq!(bench.live.deployment.process(), Process::Deploy);
     // A restart comes back to it.
-    bench.see(Sign::BootAsked);
+    bench.see(Sign::BootAsked(Asked::New));
     bench.boot();
     assert_eq!(bench.asked_for(), Ask::Wipe(Wipe::Discard));
     bench.answer(Outcome::Done(String::new()));
     assert_eq!((bench.state(), bench.live.deployment.owes), (State::EnvCopy, None));
     assert!(matches!(bench.asked_for(), Ask::Work { attempt: 1, verify: Verify::Written, .. }));
-    bench.see(Sign::BootAsked);
+    bench.see(Sign::BootAsked(Asked::New));
     bench.boot();
     assert_eq!(bench.state(), State::EnvCopy);
 }

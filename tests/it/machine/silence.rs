@@ -45,10 +45,17 @@ fn a_written_card_that_never_reports_is_power_cycled_and_lost_in_the_end() {
 #[test]
 fn silence_is_named_by_what_was_seen_last() {
     let mut bench = Bench::in_state(State::NfsBootOn);
-    bench.see(Sign::BootAsked);
+    bench.see(Sign::BootAsked(Asked::Kernel));
+    bench.see(Sign::BootAsked(Asked::Again));
     bench.policy.restart_budget = 0;
     bench.pass(100);
     assert_eq!(bench.cause(), Some(CauseKind::KernelSentNoAgent));
+
+    let mut bench = Bench::in_state(State::NfsBootOn);
+    bench.see(Sign::BootAsked(Asked::New));
+    bench.policy.restart_budget = 0;
+    bench.pass(100);
+    assert_eq!(bench.cause(), Some(CauseKind::FirmwareStopped));
 
     let mut bench = Bench::in_state(State::DeletePartition);
     bench.policy.restart_budget = 0;
@@ -61,6 +68,35 @@ fn silence_is_named_by_what_was_seen_last() {
     bench.beat(Some((bench.live.deployment.ticket(), Standing::Working)), false);
     bench.pass(10);
     assert_eq!(bench.cause(), Some(CauseKind::AgentStuck));
+}
+
+#[test]
+fn a_firmware_that_asks_for_new_files_is_not_blocked_and_one_that_goes_round_in_circles_is() {
+    let mut bench = Bench::in_state(State::NfsBootOn);
+    for _ in 0..5 {
+        bench.see(Sign::BootAsked(Asked::New));
+        bench.pass(90);
+    }
+    assert_eq!(bench.state(), State::NfsBootOn);
+    bench.see(Sign::BootAsked(Asked::Again));
+    bench.pass(10);
+    assert_eq!((bench.state(), bench.live.deployment.restarts), (State::NfsBootConf, 1));
+}
+
+#[test]
+fn a_node_that_boots_its_card_instead_is_powered_off_and_on_and_told_from_a_silent_one() {
+    let mut bench = Bench::in_state(State::NfsBootOn);
+    bench.see(Sign::CardAnswers);
+    assert_eq!((bench.state(), bench.live.deployment.restarts), (State::NfsBootConf, 1));
+    let mut bench = Bench::in_state(State::NfsBootOn);
+    bench.policy.restart_budget = 0;
+    bench.see(Sign::CardAnswers);
+    assert_eq!((bench.state(), bench.cause()), (State::Lost, Some(CauseKind::BootsCardFirst)));
+
+    let mut bench = Bench::in_state(State::NfsBootOn);
+    bench.see(Sign::BootAsked(Asked::New));
+    bench.see(Sign::CardAnswers);
+    assert_eq!(bench.state(), State::NfsBootOn, "it asked, so it is the boot root that answers");
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn a_deployed_node_is_rebooted_and_shows_evidence_again() {
 #[test]
 fn deploy_again_starts_the_next_run_with_a_full_budget() {
     let mut bench = Bench::in_state(State::EnvCopy);
-    bench.see(Sign::BootAsked);
+    bench.see(Sign::BootAsked(Asked::New));
     assert_eq!(bench.live.deployment.restarts, 1);
     bench.ask(Request::DeployAgain);
     let now = &bench.live.deployment;
@@ -109,12 +109,12 @@ fn what_a_node_says_is_a_failure_and_keeps_the_registered_state() {
 fn an_unplanned_boot_in_an_agents_state_costs_a_restart_whoever_caused_it() {
     let mut bench = Bench::in_state(State::EnvCheck);
     for restarts in 1..=2 {
-        bench.see(Sign::BootAsked);
+        bench.see(Sign::BootAsked(Asked::New));
         assert_eq!(bench.live.deployment.restarts, restarts);
         bench.boot();
         assert_eq!(bench.state(), State::EnvCheck);
     }
-    bench.see(Sign::BootAsked);
+    bench.see(Sign::BootAsked(Asked::New));
     assert_eq!((bench.state(), bench.cause()), (State::Lost, Some(CauseKind::UnexpectedReboot)));
 }
 

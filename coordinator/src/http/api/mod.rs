@@ -2,6 +2,7 @@
 
 mod consoles;
 mod deployments;
+mod discovered;
 mod environments;
 mod logs;
 mod nodes;
@@ -27,6 +28,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/clock/confirm", post(confirm_clock))
         .route("/health", get(health))
         .merge(nodes::routes())
+        .merge(discovered::routes())
         .merge(consoles::routes())
         .merge(reservations::routes())
         .merge(environments::routes())

@@ -1,0 +1,91 @@
+//! The TFTP server at its place in the house: which nodes it knows, and who is told of their questions.
+
+use crate::machine::event::Asked;
+use crate::netboot::desk::{Desk, House, Known};
+use crate::netboot::question::Whose;
+use crate::netboot::tftp::{Server, TftpError};
+use crate::netboot::view::View;
+use crate::netboot::{BootRoots, CommandLines, Strangers};
+use crate::runner::{Board, Handle, NodeView};
+use piseduce_protocol::id::Serial;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Questions that the runner has not taken in yet. Who asks is alive; one question of many may get lost.
+const ASKED_WAITING: usize = 1024;
+
+/// What the desk needs.
+pub(super) struct Netboot {
+    /// Every node as it is now.
+    pub(super) board: Board,
+    /// Who is told of questions.
+    pub(super) runner: Handle,
+    /// What nodes boot in order to be worked on.
+    pub(super) roots: BootRoots,
+    /// Where the boot files of cards are.
+    pub(super) boot_files: PathBuf,
+    /// Who asks and is not registered.
+    pub(super) strangers: Strangers,
+    /// What boot roots are told.
+    pub(super) command_lines: Arc<CommandLines>,
+}
+
+impl Netboot {
+    /// Binds the server; nobody is answered until it serves.
+    ///
+    /// # Errors
+    /// When `address` cannot be bound.
+    pub(super) async fn bind(self, address: SocketAddr) -> Result<Server<Nodes>, TftpError> {
+        let (asked, mut questions) = mpsc::channel(ASKED_WAITING);
+        let nodes = Nodes { board: self.board, boot_files: self.boot_files, asked };
+        let runner = self.runner;
+        tokio::spawn(async move {
+            while let Some((serial, asked)) = questions.recv().await {
+                if runner.boot_asked(serial, asked).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Server::bind(address, Desk::new(nodes, self.roots, self.strangers, self.command_lines)).await
+    }
+}
+
+/// The nodes as the desk sees them.
+pub(super) struct Nodes {
+    board: Board,
+    boot_files: PathBuf,
+    asked: mpsc::Sender<(Serial, Asked)>,
+}
+
+impl Nodes {
+    fn known(&self, node: &NodeView) -> Known {
+        let attributes = &node.node.attributes;
+        let view = node.boot_view();
+        let deployment = node.deployment.as_ref().map(|deployment| &deployment.live.deployment);
+        let boot_files = deployment.filter(|_| attributes.is_pi3() && view == View::Card);
+        Known {
+            serial: attributes.serial,
+            mac: attributes.mac.clone(),
+            boot: node.node.boot,
+            view,
+            boot_files: boot_files.map(|now| self.boot_files.join(format!("{}-{}", now.id, now.run))),
+        }
+    }
+}
+
+impl House for Nodes {
+    fn nodes(&self, whose: &Whose) -> Vec<Known> {
+        let meant = match whose {
+            Whose::Serial(end) => self.board.matching(|node| node.attributes.serial.short() == *end),
+            Whose::Mac(mac) => self.board.matching(|node| node.attributes.mac == *mac),
+            Whose::Asker => Vec::new(),
+        };
+        meant.iter().map(|node| self.known(node)).collect()
+    }
+
+    fn asked(&self, serial: Serial, asked: Asked) {
+        let _ = self.asked.try_send((serial, asked));
+    }
+}

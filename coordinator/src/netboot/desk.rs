@@ -1,0 +1,364 @@
+//! What a firmware gets for its question: files of the boot root, the command line of its boot, or "not found", as the
+//! node's boot view says. Whoever is not registered gets nothing.
+//!
+//! It knows no sockets: see `tftp.rs`.
+
+use super::boot_root::{BootRoot, BootRoots};
+use super::command_line::CommandLines;
+use super::question::{Novelty, Question, Questions, Whose, model_guess};
+use super::stranger::{Stranger, Strangers};
+use super::view::View;
+use crate::clock::{self, Instant};
+use crate::machine::event::Asked;
+use piseduce_protocol::id::{BootNumber, Serial};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The file of the kernel command line.
+const COMMAND_LINE: &str = "cmdline.txt";
+/// The one file that a boot ROM of a Pi 3 asks for without a prefix and needs.
+const SECOND_STAGE: &str = "bootcode.bin";
+
+/// A node as its firmware matters.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Its serial number.
+    pub serial: Serial,
+    /// Its hardware address, lower case with colons.
+    pub mac: String,
+    /// The last boot number given out.
+    pub boot: BootNumber,
+    /// What it gets.
+    pub view: View,
+    /// Where the boot files of its card are, for a model that cannot boot the card by itself.
+    pub boot_files: Option<PathBuf>,
+}
+
+/// What the desk needs of the house.
+pub trait House: Send + Sync + 'static {
+    /// The registered nodes that `whose` may mean.
+    fn nodes(&self, whose: &Whose) -> Vec<Known>;
+    /// A node's firmware asked.
+    fn asked(&self, serial: Serial, asked: Asked);
+}
+
+/// An answer.
+#[derive(Debug)]
+pub enum Answer {
+    /// This file. When a kernel was sent whole, it is told to whom.
+    File(PathBuf, Option<Serial>),
+    /// These bytes.
+    Text(String),
+    /// There is no such file.
+    NotFound,
+    /// No firmware asks for such a name.
+    Refused,
+}
+
+/// Answers questions.
+pub struct Desk<H> {
+    house: H,
+    roots: BootRoots,
+    strangers: Strangers,
+    lines: Arc<CommandLines>,
+    questions: Questions,
+    /// The boot root that a node began to fetch, which it gets to the end.
+    begun: HashMap<Serial, Arc<BootRoot>>,
+}
+
+impl<H: House> Desk<H> {
+    /// A desk with these boot roots.
+    pub fn new(house: H, roots: BootRoots, strangers: Strangers, lines: Arc<CommandLines>) -> Self {
+        Desk { house, roots, strangers, lines, questions: Questions::default(), begun: HashMap::new() }
+    }
+
+    /// A kernel was sent whole.
+    pub fn kernel_sent(&self, serial: Serial) {
+        self.house.asked(serial, Asked::Kernel);
+    }
+
+    /// What the board at `address`, whose hardware address is `mac`, gets for `name`.
+    pub fn answer(&mut self, address: IpAddr, mac: Option<&str>, name: &str, now: Instant) -> Answer {
+        let Some(question) = Question::parse(name) else {
+            tracing::warn!(%address, name, "refused: no firmware asks for such a name");
+            return Answer::Refused;
+        };
+        let whose = match (&question.whose, mac) {
+            (Whose::Asker, Some(mac)) => Whose::Mac(mac.into()),
+            (whose, _) => whose.clone(),
+        };
+        let nodes = self.house.nodes(&whose);
+        let is_its_own = |known: &&Known| mac == Some(known.mac.as_str());
+        let Some(known) = nodes.iter().find(is_its_own) else {
+            self.stranger(address, mac, &question, &nodes);
+            return Answer::NotFound;
+        };
+        self.strangers.forget(&known.mac);
+        let novelty = self.questions.ask(known.serial, known.boot, &question.file, now);
+        match novelty {
+            Some(Novelty::Name) => self.house.asked(known.serial, Asked::New),
+            Some(Novelty::Burst) => self.house.asked(known.serial, Asked::Again),
+            None => {}
+        }
+        match known.view {
+            View::Card => card(known, &question),
+            View::BootRoot(boot) => {
+                let words = self.lines.of(known.serial, boot);
+                self.boot_root(known, &question, novelty, &words)
+            }
+            View::Hold => self.boot_root(known, &question, novelty, ""),
+        }
+    }
+
+    fn boot_root(
+        &mut self,
+        known: &Known,
+        question: &Question,
+        novelty: Option<Novelty>,
+        words: &str,
+    ) -> Answer {
+        let is_bare = question.whose == Whose::Asker;
+        // Without its prefix a node would take what is meant for none.
+        if is_bare && question.file != SECOND_STAGE {
+            return Answer::NotFound;
+        }
+        if novelty == Some(Novelty::Burst) {
+            self.begun.remove(&known.serial);
+        }
+        let Some(root) = self.root(known) else { return Answer::NotFound };
+        if question.file == COMMAND_LINE {
+            return Answer::Text(format!("{} {words}\n", root.description.command_line).replace(" \n", "\n"));
+        }
+        match root.file(&question.file) {
+            Some(path) => Answer::File(path, is_kernel(&question.file).then_some(known.serial)),
+            None => Answer::NotFound,
+        }
+    }
+
+    /// The boot root of this boot of a node.
+    fn root(&mut self, known: &Known) -> Option<Arc<BootRoot>> {
+        if let Some(root) = self.begun.get(&known.serial) {
+            return Some(root.clone());
+        }
+        let Some(version) = self.roots.current() else {
+            tracing::warn!(node = %known.serial, "there is no boot root: `piseduce boot-root build` makes one");
+            return None;
+        };
+        match self.roots.read(&version) {
+            Ok(root) => {
+                let root = Arc::new(root);
+                self.begun.insert(known.serial, root.clone());
+                Some(root)
+            }
+            Err(error) => {
+                tracing::warn!(node = %known.serial, %error, "the boot root cannot be used");
+                None
+            }
+        }
+    }
+
+    /// Whoever asks is not who it says, or nobody that is registered.
+    fn stranger(&self, address: IpAddr, mac: Option<&str>, question: &Question, claimed: &[Known]) {
+        for known in claimed {
+            tracing::warn!(node = %known.serial, %address, mac, expected = known.mac, "refused: the board that asks is another one");
+        }
+        let serial_end = match question.whose {
+            Whose::Serial(end) => Some(end),
+            Whose::Mac(_) | Whose::Asker => None,
+        };
+        let now = clock::unix_ms();
+        let is_new = self.strangers.asked(Stranger {
+            mac: mac.map(Into::into),
+            serial_end,
+            model: model_guess(&question.file),
+            address,
+            file: question.file.clone(),
+            first: now,
+            last: now,
+            questions: 1,
+        });
+        if is_new {
+            tracing::info!(%address, mac, file = question.file, "a board that is not registered asks");
+        }
+    }
+}
+
+/// What a node gets that is to boot its card. A bootloader that finds nothing goes on to the card at once; a Pi 3
+/// cannot, and gets the card's own files over the network.
+fn card(known: &Known, question: &Question) -> Answer {
+    let is_bare = question.whose == Whose::Asker;
+    let Some(files) = known.boot_files.as_ref().filter(|_| !is_bare || question.file == SECOND_STAGE) else {
+        return Answer::NotFound;
+    };
+    let path = files.join(&question.file);
+    match path.is_file() {
+        true => Answer::File(path, None),
+        false => Answer::NotFound,
+    }
+}
+
+fn is_kernel(file: &str) -> bool {
+    file.starts_with("kernel")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::Credentials;
+    use piseduce_protocol::seal::SiteKey;
+    use piseduce_protocol::topic::Site;
+    use std::fs;
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 11));
+    const MAC: &str = "dc:a6:32:00:00:01";
+
+    #[derive(Clone, Default)]
+    struct Nodes {
+        known: Arc<Mutex<Vec<Known>>>,
+        asked: Arc<Mutex<Vec<Asked>>>,
+    }
+
+    impl House for Nodes {
+        fn nodes(&self, whose: &Whose) -> Vec<Known> {
+            let is_meant = |known: &&Known| match whose {
+                Whose::Serial(end) => known.serial.short() == *end,
+                Whose::Mac(mac) => known.mac == *mac,
+                Whose::Asker => false,
+            };
+            self.known.lock().unwrap().iter().filter(is_meant).cloned().collect()
+        }
+        fn asked(&self, _: Serial, asked: Asked) {
+            self.asked.lock().unwrap().push(asked);
+        }
+    }
+
+    struct Bench {
+        nodes: Nodes,
+        strangers: Strangers,
+        desk: Desk<Nodes>,
+        _scratch: tempfile::TempDir,
+    }
+
+    fn bench(view: View) -> Bench {
+        let scratch = tempfile::tempdir().unwrap();
+        let roots = BootRoots::at(scratch.path().join("roots"));
+        for version in ["one", "two"] {
+            add_root(roots.directory(), version);
+        }
+        roots.choose("one").unwrap();
+        let boot_files = scratch.path().join("card");
+        fs::create_dir(&boot_files).unwrap();
+        fs::write(boot_files.join("config.txt"), "of the card").unwrap();
+        let nodes = Nodes::default();
+        nodes.known.lock().unwrap().push(Known {
+            serial: Serial(0x1000_0000_0000_00ab),
+            mac: MAC.into(),
+            boot: BootNumber(3),
+            view,
+            boot_files: None,
+        });
+        let lines = CommandLines {
+            site: Site::new("main").unwrap(),
+            broker: "10.0.0.1:1883".into(),
+            head: "10.0.0.1:8070".into(),
+            agents: None,
+            credentials: Credentials::new(SiteKey([7; 32])),
+        };
+        let strangers = Strangers::default();
+        let desk = Desk::new(nodes.clone(), roots, strangers.clone(), Arc::new(lines));
+        Bench { nodes, strangers, desk, _scratch: scratch }
+    }
+
+    fn add_root(roots: &Path, version: &str) {
+        let directory = roots.join(version);
+        fs::create_dir_all(directory.join("files")).unwrap();
+        let content = serde_json::json!({ "bytes": 1, "blake3": "" });
+        let description = serde_json::json!({
+            "schema": 1, "version": version, "kind": "ram", "command_line": "panic=10", "packages": {}, "agent": "1",
+            "files": { "start4.elf": content, "kernel8.img": content, "bootcode.bin": content },
+        });
+        fs::write(directory.join("boot-root.json"), description.to_string()).unwrap();
+    }
+
+    impl Bench {
+        fn ask(&mut self, name: &str) -> Answer {
+            self.desk.answer(ADDRESS, Some(MAC), name, Instant(1000))
+        }
+        fn change(&self, change: impl FnOnce(&mut Known)) {
+            change(&mut self.nodes.known.lock().unwrap()[0]);
+        }
+    }
+
+    fn path(answer: Answer) -> String {
+        match answer {
+            Answer::File(path, _) => path.to_string_lossy().into_owned(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_boot_root_is_served_below_the_prefix_with_the_token_of_this_boot() {
+        let mut bench = bench(View::BootRoot(BootNumber(3)));
+        assert!(path(bench.ask("000000ab/start4.elf")).ends_with("one/files/start4.elf"));
+        assert!(
+            matches!(bench.ask("000000ab/kernel8.img"), Answer::File(_, Some(serial)) if serial.short() == 0xab)
+        );
+        let Answer::Text(line) = bench.ask("000000ab/cmdline.txt") else { panic!("no command line") };
+        assert!(line.starts_with("panic=10 piseduce.site=main ") && line.ends_with('\n'), "{line}");
+        assert!(line.contains("piseduce.boot=3 piseduce.token="), "{line}");
+        assert!(matches!(bench.ask("000000ab/pieeprom.upd"), Answer::NotFound));
+        assert!(matches!(bench.ask("start4.elf"), Answer::NotFound), "the root directory boots nobody");
+        assert!(matches!(bench.ask("bootcode.bin"), Answer::File(..)), "but a Pi 3 begins there");
+        assert!(matches!(bench.ask("000000ab/../one/boot-root.json"), Answer::Refused));
+        assert_eq!(*bench.nodes.asked.lock().unwrap(), [Asked::New; 6]);
+    }
+
+    #[test]
+    fn nobody_but_the_node_itself_gets_its_token() {
+        let mut bench = bench(View::BootRoot(BootNumber(3)));
+        for mac in [None, Some("dc:a6:32:00:00:02")] {
+            let answer = bench.desk.answer(ADDRESS, mac, "000000ab/cmdline.txt", Instant(0));
+            assert!(matches!(answer, Answer::NotFound), "{answer:?}");
+        }
+        assert!(bench.nodes.asked.lock().unwrap().is_empty(), "a stranger is no sign of life");
+        bench.change(|known| known.view = View::Hold);
+        let Answer::Text(line) = bench.ask("000000ab/cmdline.txt") else { panic!("no command line") };
+        assert_eq!(line, "panic=10\n");
+    }
+
+    #[test]
+    fn a_node_that_is_to_boot_its_card_finds_nothing_unless_it_needs_the_files_of_the_card() {
+        let mut bench = bench(View::Card);
+        assert!(matches!(bench.ask("000000ab/start4.elf"), Answer::NotFound));
+        assert!(matches!(bench.ask("000000ab/config.txt"), Answer::NotFound));
+        let card = bench._scratch.path().join("card");
+        bench.change(|known| known.boot_files = Some(card));
+        assert!(path(bench.ask("000000ab/config.txt")).ends_with("card/config.txt"));
+        assert!(matches!(bench.ask("config.txt"), Answer::NotFound));
+    }
+
+    #[test]
+    fn a_boot_that_began_with_one_boot_root_ends_with_it() {
+        let mut bench = bench(View::Hold);
+        assert!(path(bench.ask("000000ab/start4.elf")).contains("/one/"));
+        bench.desk.roots.choose("two").unwrap();
+        assert!(path(bench.ask("000000ab/kernel8.img")).contains("/one/"));
+        let later = bench.desk.answer(ADDRESS, Some(MAC), "000000ab/start4.elf", Instant(60_000));
+        assert!(path(later).contains("/two/"));
+    }
+
+    #[test]
+    fn strangers_get_nothing_and_are_seen() {
+        let mut bench = bench(View::Hold);
+        let mac = "dc:a6:32:09:09:09";
+        let answer = bench.desk.answer(ADDRESS, Some(mac), "00c0ffee/start4.elf", Instant(0));
+        assert!(matches!(answer, Answer::NotFound));
+        let all = bench.strangers.all();
+        assert_eq!((all[0].mac.as_deref(), all[0].serial_end), (Some(mac), Some(0x00c0_ffee)));
+        assert_eq!(all[0].model, Some("Pi 4, Pi 400 or CM4"));
+    }
+}

@@ -1,0 +1,54 @@
+//! What nodes' firmware says: signs of life, and an alarm when one speaks that should be without power.
+
+use super::Runner;
+use crate::clock;
+use crate::domain::node::NodeId;
+use crate::machine::event::{Asked, Sign};
+use crate::store::{Actor, StoreError};
+use piseduce_protocol::id::Serial;
+
+impl Runner {
+    /// A node's firmware asked for something.
+    pub(super) async fn boot_asked(&mut self, serial: Serial, asked: Asked) -> Result<(), StoreError> {
+        let Some(node) = self.serials.get(&serial).copied() else { return Ok(()) };
+        if self.is_dark(node) {
+            self.raise_alarm(node).await?;
+        }
+        if let Some(id) = self.deployment_of(serial)
+            && self.is_explained(node, asked)
+        {
+            self.seen(id, Sign::BootAsked(asked), None);
+        }
+        Ok(())
+    }
+
+    /// The system on a node's card answers, although it should boot the boot root.
+    pub(super) fn card_answers(&mut self, serial: Serial) {
+        if let Some(id) = self.deployment_of(serial) {
+            self.seen(id, Sign::CardAnswers, None);
+        }
+    }
+
+    /// Whether a node's port was read off, and nobody is switching it on.
+    fn is_dark(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|known| known.powered == Some(false))
+    }
+
+    /// The node hangs on another port than the one registered for it, or somebody else speaks in its name.
+    async fn raise_alarm(&mut self, node: NodeId) -> Result<(), StoreError> {
+        let Some(known) = self.nodes.get_mut(&node) else { return Ok(()) };
+        if known.alarm.is_some() {
+            return Ok(());
+        }
+        let attributes = &known.node.attributes;
+        let text = format!(
+            "wrong_port_or_spoofed: the firmware of {} asked what to boot while port {} of {} is off",
+            attributes.name, attributes.port, attributes.switch
+        );
+        tracing::warn!("{text}");
+        known.alarm = Some(text.clone());
+        self.store.note(clock::unix_ms(), Actor::Machine, "alarm", text).await?;
+        self.show(node);
+        Ok(())
+    }
+}
