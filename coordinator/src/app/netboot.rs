@@ -5,7 +5,7 @@ use crate::netboot::desk::{Desk, House, Known};
 use crate::netboot::question::Whose;
 use crate::netboot::tftp::{Server, TftpError};
 use crate::netboot::view::View;
-use crate::netboot::{BootRoots, CommandLines, Strangers};
+use crate::netboot::{BootRoots, CommandLines, Strangers, neighbour};
 use crate::runner::{Board, Handle, NodeView};
 use piseduce_protocol::id::Serial;
 use std::net::SocketAddr;
@@ -48,7 +48,8 @@ impl Netboot {
                 }
             }
         });
-        Server::bind(address, Desk::new(nodes, self.roots, self.strangers, self.command_lines)).await
+        let desk = Desk::new(nodes, self.roots, self.strangers, self.command_lines);
+        Server::bind(address, desk, neighbour::mac_of).await
     }
 }
 

@@ -4,7 +4,6 @@
 //! What is asked, and for whom, is decided at the desk; transfers are `async-tftp`'s.
 
 use super::desk::{Answer, Desk, House};
-use super::neighbour;
 use crate::clock;
 use async_tftp::packet;
 use async_tftp::server::{Handler, TftpServer, TftpServerBuilder};
@@ -47,15 +46,15 @@ pub struct TftpError {
 }
 
 impl<H: House> Server<H> {
-    /// Binds `address` for `desk`.
+    /// Binds `address` for `desk`; `mac_of` knows the hardware addresses of neighbours.
     ///
     /// # Errors
     /// When it cannot be bound.
-    pub async fn bind(address: SocketAddr, desk: Desk<H>) -> Result<Server<H>, TftpError> {
+    pub async fn bind(address: SocketAddr, desk: Desk<H>, mac_of: MacOf) -> Result<Server<H>, TftpError> {
         let wrong = |source| TftpError { address, source };
         let socket = UdpSocket::bind(address).map_err(wrong)?;
         let bound = socket.local_addr().map_err(wrong)?;
-        let builder = TftpServerBuilder::with_handler(Handing { desk: Arc::new(Mutex::new(desk)) });
+        let builder = TftpServerBuilder::with_handler(Handing { desk: Arc::new(Mutex::new(desk)), mac_of });
         let server = builder.std_socket(socket).map_err(|error| wrong(io::Error::other(error)))?;
         let server = server.timeout(RESEND_AFTER).max_send_retries(RESENDS_MAX).build().await;
         Ok(Server { server: server.map_err(|error| wrong(io::Error::other(error)))?, address: bound })
@@ -76,8 +75,12 @@ impl<H: House> Server<H> {
     }
 }
 
+/// Knows the hardware address of a neighbour.
+type MacOf = fn(IpAddr) -> Option<String>;
+
 struct Handing<H> {
     desk: Arc<Mutex<Desk<H>>>,
+    mac_of: MacOf,
 }
 
 fn lock<H>(desk: &Mutex<Desk<H>>) -> MutexGuard<'_, Desk<H>> {
@@ -93,7 +96,7 @@ impl<H: House> Handler for Handing<H> {
         client: &SocketAddr,
         path: &Path,
     ) -> Result<(Sending, Option<u64>), packet::Error> {
-        let mac = mac_of(client.ip()).await;
+        let mac = mac_of(self.mac_of, client.ip()).await;
         let name = path.to_str().unwrap_or_default();
         let answer = lock(&self.desk).answer(client.ip(), mac.as_deref(), name, clock::now());
         tracing::debug!(address = %client.ip(), mac, name, ?answer, "TFTP");
@@ -142,8 +145,8 @@ fn file(path: &Path, told: Option<Told>) -> Result<(Sending, Option<u64>), packe
 
 /// The hardware address of whoever asked. Who learned ours from a DHCP server's answer never asked for it, and is in
 /// the kernel's table only after we sent something.
-async fn mac_of(address: IpAddr) -> Option<String> {
-    if let Some(mac) = neighbour::mac_of(address) {
+async fn mac_of(table: MacOf, address: IpAddr) -> Option<String> {
+    if let Some(mac) = table(address) {
         return Some(mac);
     }
     let any: SocketAddr = match address {
@@ -155,7 +158,7 @@ async fn mac_of(address: IpAddr) -> Option<String> {
     let _ = socket.send_to(&[], (address, DISCARD_PORT));
     for _ in 0..LOOKS {
         tokio::time::sleep(LOOK_EVERY).await;
-        if let Some(mac) = neighbour::mac_of(address) {
+        if let Some(mac) = table(address) {
             return Some(mac);
         }
     }
@@ -192,5 +195,120 @@ impl AsyncRead for Sending {
             told();
         }
         read
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::Credentials;
+    use crate::machine::event::Asked;
+    use crate::netboot::desk::Known;
+    use crate::netboot::question::Whose;
+    use crate::netboot::view::View;
+    use crate::netboot::{BootRoots, CommandLines, Strangers};
+    use piseduce_protocol::id::{BootNumber, Serial};
+    use piseduce_protocol::seal::SiteKey;
+    use piseduce_protocol::topic::Site;
+    use std::fs;
+
+    const MAC: &str = "dc:a6:32:00:00:01";
+
+    struct One(Arc<Mutex<Vec<Asked>>>);
+
+    impl House for One {
+        fn nodes(&self, whose: &Whose) -> Vec<Known> {
+            let known = Known {
+                serial: Serial(0xab),
+                mac: MAC.into(),
+                boot: BootNumber(1),
+                view: View::Hold,
+                boot_files: None,
+            };
+            if *whose == Whose::Serial(0xab) { vec![known] } else { vec![] }
+        }
+        fn asked(&self, _: Serial, asked: Asked) {
+            self.0.lock().unwrap().push(asked);
+        }
+    }
+
+    fn request(name: &str, options: &[&str]) -> Vec<u8> {
+        let mut bytes = vec![0, 1];
+        for word in [name, "octet"].iter().chain(options) {
+            bytes.extend(word.as_bytes());
+            bytes.push(0);
+        }
+        bytes
+    }
+
+    /// A whole transfer; the options that were agreed to come first, then the content; or the error's number.
+    fn fetch(server: SocketAddr, name: &str, options: &[&str]) -> Result<(Vec<u8>, Vec<u8>), u8> {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        socket.send_to(&request(name, options), server).unwrap();
+        let (mut agreed, mut content, mut packet) = (vec![], vec![], [0; 2000]);
+        loop {
+            let (count, from) = socket.recv_from(&mut packet).unwrap();
+            match packet[1] {
+                6 => {
+                    agreed = packet[2..count].to_vec();
+                    socket.send_to(&[0, 4, 0, 0], from).unwrap();
+                }
+                3 => {
+                    content.extend(&packet[4..count]);
+                    socket.send_to(&[0, 4, packet[2], packet[3]], from).unwrap();
+                    let full = if options.is_empty() { 512 } else { 1024 };
+                    if count - 4 < full {
+                        return Ok((agreed, content));
+                    }
+                }
+                5 => return Err(packet[3]),
+                other => panic!("packet {other}"),
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn files_are_sent_in_the_blocks_that_were_asked_for_and_everything_else_is_refused_at_once() {
+        let scratch = tempfile::tempdir().unwrap();
+        let files = scratch.path().join("one/files");
+        fs::create_dir_all(&files).unwrap();
+        let kernel: Vec<u8> = (0..100_000u32).map(|number| (number % 251) as u8).collect();
+        fs::write(files.join("kernel8.img"), &kernel).unwrap();
+        let description = serde_json::json!({
+            "schema": 1, "version": "one", "kind": "ram", "command_line": "panic=10", "packages": {}, "agent": "1",
+            "files": { "kernel8.img": { "bytes": 1, "blake3": "" } },
+        });
+        fs::write(scratch.path().join("one/boot-root.json"), description.to_string()).unwrap();
+        let roots = BootRoots::at(scratch.path().into());
+        roots.choose("one").unwrap();
+        let lines = CommandLines {
+            site: Site::new("main").unwrap(),
+            broker: String::new(),
+            head: String::new(),
+            agents: None,
+            credentials: Credentials::new(SiteKey([7; 32])),
+        };
+        let asked = Arc::new(Mutex::new(vec![]));
+        let desk = Desk::new(One(asked.clone()), roots, Strangers::default(), Arc::new(lines));
+        let server = Server::bind("127.0.0.1:0".parse().unwrap(), desk, |_| Some(MAC.into())).await.unwrap();
+        let address = server.address();
+        let serving = tokio::spawn(server.serve());
+        let fetching = tokio::task::spawn_blocking(move || {
+            let (agreed, content) =
+                fetch(address, "000000ab/kernel8.img", &["tsize", "0", "blksize", "1024"]).unwrap();
+            let agreed = String::from_utf8(agreed).unwrap();
+            assert!(agreed.contains("blksize\01024\0") && agreed.contains("tsize\0100000\0"), "{agreed:?}");
+            assert_eq!(content, kernel);
+            assert_eq!(fetch(address, "000000ab/kernel8.img", &[]).unwrap().1, kernel);
+            assert_eq!(fetch(address, "000000ab/cmdline.txt", &[]).unwrap().1, b"panic=10\n");
+            assert_eq!(fetch(address, "000000ab/start4.elf", &[]), Err(1));
+            assert_eq!(fetch(address, "000000ac/kernel8.img", &[]), Err(1));
+            assert_eq!(fetch(address, "000000ab/../one/boot-root.json", &[]), Err(2));
+        });
+        fetching.await.unwrap();
+        serving.abort();
+        let asked = asked.lock().unwrap();
+        assert_eq!(asked.iter().filter(|asked| **asked == Asked::Kernel).count(), 2, "{asked:?}");
     }
 }
