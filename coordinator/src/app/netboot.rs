@@ -69,7 +69,7 @@ impl Nodes {
         Known {
             serial: attributes.serial,
             mac: attributes.mac.clone(),
-            boot: node.node.boot,
+            boot: node.boot(),
             view,
             boot_files: boot_files.map(|now| self.boot_files.join(format!("{}-{}", now.id, now.run))),
         }

@@ -41,7 +41,7 @@ async fn boot_view(
     };
     let novelty = {
         let mut questions = shared.questions.lock().unwrap_or_else(PoisonError::into_inner);
-        questions.ask(number, known.node.boot, name, clock::now())
+        questions.ask(number, known.boot(), name, clock::now())
     };
     let asked = match (novelty, view) {
         // The answer is all that it fetches.

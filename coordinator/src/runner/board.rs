@@ -53,6 +53,11 @@ pub struct DeploymentView {
 }
 
 impl NodeView {
+    /// The last boot number given out: its deployment's, which runs ahead of the register's.
+    pub fn boot(&self) -> BootNumber {
+        self.deployment.as_ref().map_or(self.node.boot, |deployment| deployment.live.deployment.boot)
+    }
+
     /// What the node's firmware gets when it asks.
     pub fn boot_view(&self) -> View {
         view(self.deployment.as_ref().map(|deployment| &deployment.live.deployment))
