@@ -107,7 +107,6 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         board: board.clone(),
         runner: handle.clone(),
         roots: data.boot_roots(),
-        boot_files: data.boot_files(),
         strangers: strangers.clone(),
         command_lines: command_lines.clone(),
     };

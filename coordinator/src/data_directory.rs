@@ -18,8 +18,6 @@ pub const STORE: &str = "store.sqlite";
 pub const IMAGES: &str = "images";
 /// The directory of the boot roots in it.
 pub const BOOT_ROOTS: &str = "boot-roots";
-/// The directory of the boot files of cards whose boards cannot boot them by themselves.
-pub const BOOT_FILES: &str = "boot-files";
 /// The file of the site key in it.
 pub const SITE_KEY: &str = "site.key";
 /// The file that a running coordinator holds locked in it.
@@ -132,11 +130,6 @@ impl DataDirectory {
     /// The boot roots.
     pub fn boot_roots(&self) -> BootRoots {
         BootRoots::at(self.file(BOOT_ROOTS))
-    }
-
-    /// Where the boot files of cards are.
-    pub fn boot_files(&self) -> PathBuf {
-        self.file(BOOT_FILES)
     }
 
     /// The site key; made from random bits the first time.

@@ -12,6 +12,7 @@ pub mod images;
 pub mod lab;
 pub mod monitor;
 pub mod mosquitto;
+pub mod namespace;
 pub mod process;
 mod process_tree;
 pub mod rack;

@@ -18,6 +18,7 @@ mod house;
 mod images;
 mod machine;
 mod monitoring;
+mod netboot;
 mod network;
 mod power;
 mod release;

@@ -4,12 +4,10 @@ use crate::machine::event::Asked;
 use crate::netboot::desk::{Desk, House, Known};
 use crate::netboot::question::Whose;
 use crate::netboot::tftp::{Server, TftpError};
-use crate::netboot::view::View;
 use crate::netboot::{BootRoots, CommandLines, Strangers, neighbour};
 use crate::runner::{Board, Handle, NodeView};
 use piseduce_protocol::id::Serial;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -24,8 +22,6 @@ pub(super) struct Netboot {
     pub(super) runner: Handle,
     /// What nodes boot in order to be worked on.
     pub(super) roots: BootRoots,
-    /// Where the boot files of cards are.
-    pub(super) boot_files: PathBuf,
     /// Who asks and is not registered.
     pub(super) strangers: Strangers,
     /// What boot roots are told.
@@ -39,7 +35,7 @@ impl Netboot {
     /// When `address` cannot be bound.
     pub(super) async fn bind(self, address: SocketAddr) -> Result<Server<Nodes>, TftpError> {
         let (asked, mut questions) = mpsc::channel(ASKED_WAITING);
-        let nodes = Nodes { board: self.board, boot_files: self.boot_files, asked };
+        let nodes = Nodes { board: self.board, asked };
         let runner = self.runner;
         tokio::spawn(async move {
             while let Some((serial, asked)) = questions.recv().await {
@@ -56,24 +52,7 @@ impl Netboot {
 /// The nodes as the desk sees them.
 pub(super) struct Nodes {
     board: Board,
-    boot_files: PathBuf,
     asked: mpsc::Sender<(Serial, Asked)>,
-}
-
-impl Nodes {
-    fn known(&self, node: &NodeView) -> Known {
-        let attributes = &node.node.attributes;
-        let view = node.boot_view();
-        let deployment = node.deployment.as_ref().map(|deployment| &deployment.live.deployment);
-        let boot_files = deployment.filter(|_| attributes.is_pi3() && view == View::Card);
-        Known {
-            serial: attributes.serial,
-            mac: attributes.mac.clone(),
-            boot: node.boot(),
-            view,
-            boot_files: boot_files.map(|now| self.boot_files.join(format!("{}-{}", now.id, now.run))),
-        }
-    }
 }
 
 impl House for Nodes {
@@ -83,7 +62,13 @@ impl House for Nodes {
             Whose::Mac(mac) => self.board.matching(|node| node.attributes.mac == *mac),
             Whose::Asker => Vec::new(),
         };
-        meant.iter().map(|node| self.known(node)).collect()
+        let known = |node: &NodeView| Known {
+            serial: node.node.attributes.serial,
+            mac: node.node.attributes.mac.clone(),
+            boot: node.boot(),
+            view: node.boot_view(),
+        };
+        meant.iter().map(known).collect()
     }
 
     fn asked(&self, serial: Serial, asked: Asked) {

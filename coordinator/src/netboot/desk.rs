@@ -32,8 +32,6 @@ pub struct Known {
     pub boot: BootNumber,
     /// What it gets.
     pub view: View,
-    /// Where the boot files of its card are, for a model that cannot boot the card by itself.
-    pub boot_files: Option<PathBuf>,
 }
 
 /// What the desk needs of the house.
@@ -103,7 +101,8 @@ impl<H: House> Desk<H> {
             None => {}
         }
         match known.view {
-            View::Card => card(known, &question),
+            // A bootloader that finds nothing goes on to the card at once.
+            View::Card => Answer::NotFound,
             View::BootRoot(boot) => {
                 let words = self.lines.of(known.serial, boot);
                 self.boot_root(known, &question, novelty, &words)
@@ -143,7 +142,7 @@ impl<H: House> Desk<H> {
             return Some(root.clone());
         }
         let Some(version) = self.roots.current() else {
-            tracing::warn!(node = %known.serial, "there is no boot root: `piseduce boot-root build` makes one");
+            tracing::warn!(node = %known.serial, "asks for the boot root, and there is none in boot-roots/current of the data directory");
             return None;
         };
         match self.roots.read(&version) {
@@ -161,9 +160,6 @@ impl<H: House> Desk<H> {
 
     /// Whoever asks is not who it says, or nobody that is registered.
     fn stranger(&self, address: IpAddr, mac: Option<&str>, question: &Question, claimed: &[Known]) {
-        for known in claimed {
-            tracing::warn!(node = %known.serial, %address, mac, expected = known.mac, "refused: the board that asks is another one");
-        }
         let serial_end = match question.whose {
             Whose::Serial(end) => Some(end),
             Whose::Mac(_) | Whose::Asker => None,
@@ -181,21 +177,10 @@ impl<H: House> Desk<H> {
         });
         if is_new {
             tracing::info!(%address, mac, file = question.file, "a board that is not registered asks");
+            for known in claimed {
+                tracing::warn!(node = %known.serial, %address, mac, expected = known.mac, "it asks in the name of another board");
+            }
         }
-    }
-}
-
-/// What a node gets that is to boot its card. A bootloader that finds nothing goes on to the card at once; a Pi 3
-/// cannot, and gets the card's own files over the network.
-fn card(known: &Known, question: &Question) -> Answer {
-    let is_bare = question.whose == Whose::Asker;
-    let Some(files) = known.boot_files.as_ref().filter(|_| !is_bare || question.file == SECOND_STAGE) else {
-        return Answer::NotFound;
-    };
-    let path = files.join(&question.file);
-    match path.is_file() {
-        true => Answer::File(path, None),
-        false => Answer::NotFound,
     }
 }
 
@@ -250,16 +235,12 @@ mod tests {
             add_root(roots.directory(), version);
         }
         roots.choose("one").unwrap();
-        let boot_files = scratch.path().join("card");
-        fs::create_dir(&boot_files).unwrap();
-        fs::write(boot_files.join("config.txt"), "of the card").unwrap();
         let nodes = Nodes::default();
         nodes.known.lock().unwrap().push(Known {
             serial: Serial(0x1000_0000_0000_00ab),
             mac: MAC.into(),
             boot: BootNumber(3),
             view,
-            boot_files: None,
         });
         let lines = CommandLines {
             site: Site::new("main").unwrap(),
@@ -332,14 +313,12 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_is_to_boot_its_card_finds_nothing_unless_it_needs_the_files_of_the_card() {
+    fn a_node_that_is_to_boot_its_card_finds_nothing() {
         let mut bench = bench(View::Card);
-        assert!(matches!(bench.ask("000000ab/start4.elf"), Answer::NotFound));
-        assert!(matches!(bench.ask("000000ab/config.txt"), Answer::NotFound));
-        let card = bench._scratch.path().join("card");
-        bench.change(|known| known.boot_files = Some(card));
-        assert!(path(bench.ask("000000ab/config.txt")).ends_with("card/config.txt"));
-        assert!(matches!(bench.ask("config.txt"), Answer::NotFound));
+        for name in ["000000ab/start4.elf", "000000ab/cmdline.txt", "bootcode.bin"] {
+            assert!(matches!(bench.ask(name), Answer::NotFound), "{name}");
+        }
+        assert_eq!(bench.nodes.asked.lock().unwrap().len(), 3, "and shows that it lives");
     }
 
     #[test]

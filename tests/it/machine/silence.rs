@@ -81,6 +81,13 @@ fn a_firmware_that_asks_for_new_files_is_not_blocked_and_one_that_goes_round_in_
     bench.see(Sign::BootAsked(Asked::Again));
     bench.pass(10);
     assert_eq!((bench.state(), bench.live.deployment.restarts), (State::NfsBootConf, 1));
+
+    let mut bench = Bench::in_state(State::NfsBootOn);
+    for _ in 0..2 {
+        bench.see(Sign::BootAsked(Asked::Kernel));
+        bench.pass(50);
+    }
+    assert_eq!(bench.state(), State::NfsBootConf, "a kernel that crashes and is fetched again");
 }
 
 #[test]
