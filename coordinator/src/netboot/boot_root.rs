@@ -1,6 +1,6 @@
 //! Boot roots: the kernel, the system in memory and the firmware's files that nodes fetch in order to be worked on. Each
-//! version is a directory that is never changed once it is there; one of them is current. Who builds them is in
-//! `operate/boot_root`.
+//! version is a directory that is never changed once it is there; one of them is current. They are read here, and built
+//! elsewhere.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
