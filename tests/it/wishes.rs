@@ -36,10 +36,12 @@ fn two_users_who_reserve_one_node_at_the_same_instant_do_not_both_get_it() {
 fn cancel_and_destroy_end_a_deployment_in_every_state_and_free_its_node() {
     let lab = Lab::new(1);
     let monitor = Monitor::connect(&lab.coordinator);
+    // What is asked for in the last states must not come after their end.
+    let slow = lab.file("slow.sh", "#!/bin/sh\nsleep 5\n");
     let states =
         State::ALL.iter().copied().filter(|state| (State::NfsBootConf..State::Deployed).contains(state));
     for (state, wish) in states.zip(["cancel", "destroy"].into_iter().cycle()) {
-        lab.deploy(&[]);
+        lab.deploy(&["--script", &slow]);
         let event = monitor.wait_for(lab.run_of(0), state, 30.0);
         lab.coordinator.cli(USER, &[wish, "pi-1"]).unwrap();
         lab.wait_until_free(0, 20.0);
