@@ -8,6 +8,7 @@ use piseduce_coordinator::client::commands::{self, Command, EnvironmentCommand};
 use piseduce_coordinator::client::error::{EXIT_ENDED_BADLY, EXIT_FAILED};
 use piseduce_coordinator::client::{ClientError, ConnectionOptions, Ended};
 use piseduce_coordinator::operate::backup::{self, restore};
+use piseduce_coordinator::operate::boot_root::{self, BootRootCommand};
 use piseduce_coordinator::operate::user::UserCommand;
 use piseduce_coordinator::operate::{ConfigOption, doctor, environment, user};
 use piseduce_coordinator::print::{self, Output};
@@ -58,6 +59,9 @@ enum Top {
     /// The users of the coordinator on this head node
     #[command(subcommand)]
     User(UserCommand),
+    /// What nodes boot in order to be worked on
+    #[command(subcommand)]
+    BootRoot(BootRootCommand),
     /// Images that can be deployed
     #[command(subcommand)]
     Environment(Environments),
@@ -153,6 +157,7 @@ fn run(arguments: Arguments, output: Output) -> anyhow::Result<Ended> {
         Top::Backup(arguments) => runtime()?.block_on(backup::backup(arguments))?,
         Top::Restore(arguments) => runtime()?.block_on(restore::restore(arguments))?,
         Top::User(command) => runtime()?.block_on(user::run(command, output))?,
+        Top::BootRoot(command) => runtime()?.block_on(boot_root::run(command, output))?,
         Top::Environment(Environments::Add(add)) => runtime()?.block_on(environment::add(add, output))?,
         Top::Environment(Environments::List) => ask(EnvironmentCommand::List)?,
         Top::Environment(Environments::Show { name }) => ask(EnvironmentCommand::Show(name))?,

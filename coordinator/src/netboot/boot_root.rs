@@ -28,7 +28,7 @@ pub struct Description {
     pub command_line: String,
     /// The packages that it was made from, with their versions.
     pub packages: BTreeMap<String, String>,
-    /// The version of the agent in it.
+    /// The BLAKE3 hash of the agent in it, 64 hex digits.
     pub agent: String,
     /// What a firmware may fetch, by its path below the node's prefix, such as `start4.elf` or `overlays/x.dtbo`.
     pub files: BTreeMap<String, Content>,

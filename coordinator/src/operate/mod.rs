@@ -2,6 +2,7 @@
 //! coordinator or without one. Run them as the user that the coordinator runs as.
 
 pub mod backup;
+pub mod boot_root;
 pub mod doctor;
 pub mod environment;
 pub mod user;

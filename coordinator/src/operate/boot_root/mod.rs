@@ -1,0 +1,190 @@
+//! `piseduce boot-root`: makes the boot roots that nodes fetch, and chooses which of them.
+
+mod agent;
+mod build;
+mod initramfs;
+mod modules;
+mod packages;
+mod program;
+
+use super::ConfigOption;
+use crate::data_directory::BOOT_ROOTS;
+use crate::netboot::BootRoots;
+use crate::netboot::boot_root::Description;
+use crate::print::{self, Output};
+use anyhow::Context as _;
+use build::AgentSource;
+use clap::{ArgGroup, Subcommand};
+use packages::Origin;
+use serde::Serialize;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+/// `piseduce boot-root`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BootRootCommand {
+    /// Build a version from packages and make it the current one; versions that are there stay
+    Build(Build),
+    /// Build the agent for arm64 alone, as a user who has a Rust toolchain
+    Agent(Agent),
+    /// All versions
+    List {
+        /// Which coordinator's versions
+        #[command(flatten)]
+        config: ConfigOption,
+    },
+    /// Make another version the current one: nodes that boot from now on get it
+    Use {
+        /// Its name, as `piseduce boot-root list` shows it
+        boot_root: String,
+        /// Which coordinator's versions
+        #[command(flatten)]
+        config: ConfigOption,
+    },
+}
+
+/// What `piseduce boot-root build` takes.
+#[derive(Clone, Debug, clap::Args)]
+#[command(group(ArgGroup::new("from").args(["debian"]).required(true)))]
+#[command(group(ArgGroup::new("root").args(["ram"]).required(true)))]
+pub struct Build {
+    /// From Debian's packages; for Pi 3 and Pi 4, whose boards Debian's kernel knows
+    #[arg(long)]
+    debian: bool,
+    /// Kernel and one initramfs: nothing of it is fetched after the boot
+    #[arg(long)]
+    ram: bool,
+    /// A built agent for arm64, instead of building one
+    #[arg(long, value_name = "FILE", conflicts_with = "source")]
+    agent: Option<PathBuf>,
+    /// The source of PiSeduce, to build the agent from
+    #[arg(long, value_name = "DIRECTORY", default_value = ".")]
+    source: PathBuf,
+    /// Leave the current version the current one
+    #[arg(long)]
+    keep_current: bool,
+    #[command(flatten)]
+    origin: Origin,
+    #[command(flatten)]
+    config: ConfigOption,
+}
+
+/// What `piseduce boot-root agent` takes.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Agent {
+    /// The file to write
+    output: PathBuf,
+    /// The source of PiSeduce
+    #[arg(long, value_name = "DIRECTORY", default_value = ".")]
+    source: PathBuf,
+    #[command(flatten)]
+    origin: Origin,
+}
+
+/// A version, as it is listed.
+#[derive(Serialize)]
+struct Listed {
+    name: String,
+    kind: String,
+    /// All its files together.
+    bytes: u64,
+    /// Nodes that boot now get it.
+    is_current: bool,
+    /// BLAKE3 of the agent in it.
+    agent: String,
+}
+
+impl Listed {
+    fn of(description: &Description, roots: &BootRoots) -> Self {
+        Listed {
+            name: description.version.clone(),
+            kind: description.kind.clone(),
+            bytes: description.files.values().map(|content| content.bytes).sum(),
+            is_current: roots.current().as_ref() == Some(&description.version),
+            agent: description.agent.clone(),
+        }
+    }
+
+    fn text(&self) -> String {
+        let Listed { name, kind, bytes, is_current, agent } = self;
+        let (agent, current) = (agent.get(..8).unwrap_or(agent), if *is_current { ", current" } else { "" });
+        format!("{name}: {kind}, {} MB, agent {agent}{current}", bytes.div_ceil(1_000_000))
+    }
+}
+
+/// Carries out a subcommand.
+///
+/// # Errors
+/// When something that is needed is missing, which is named; when packages cannot be fetched; when the coordinator's
+/// directory cannot be used.
+pub async fn run(command: BootRootCommand, output: Output) -> anyhow::Result<()> {
+    match command {
+        BootRootCommand::Build(arguments) => build(arguments, output).await,
+        BootRootCommand::Agent(arguments) => agent(&arguments, output).await,
+        BootRootCommand::List { config } => {
+            let roots = roots(&config)?;
+            let versions = roots.versions()?;
+            if versions.is_empty() && output == Output::Text {
+                print::aside(
+                    "there is no boot root yet: `piseduce boot-root build --debian --ram` makes one",
+                );
+            }
+            for version in versions {
+                let listed = Listed::of(&roots.read(&version)?.description, &roots);
+                output.tell("boot_root", &listed, Listed::text);
+            }
+            Ok(())
+        }
+        BootRootCommand::Use { boot_root, config } => {
+            let roots = roots(&config)?;
+            roots.choose(&boot_root)?;
+            let listed = Listed::of(&roots.read(&boot_root)?.description, &roots);
+            output.tell("boot_root", &listed, Listed::text);
+            Ok(())
+        }
+    }
+}
+
+fn roots(config: &ConfigOption) -> anyhow::Result<BootRoots> {
+    Ok(BootRoots::at(config.read()?.data_directory.join(BOOT_ROOTS)))
+}
+
+fn stages(output: Output) -> impl Fn(&str) {
+    move |stage: &str| {
+        if output == Output::Text {
+            print::aside(format_args!("{stage} …"));
+        }
+    }
+}
+
+async fn build(arguments: Build, output: Output) -> anyhow::Result<()> {
+    let roots = roots(&arguments.config)?;
+    let source = match arguments.agent {
+        Some(file) => AgentSource::File(file),
+        None => AgentSource::Tree(arguments.source),
+    };
+    let made = build::ram(&roots, &arguments.origin, &source, &stages(output)).await?;
+    if !arguments.keep_current {
+        roots.choose(&made.description.version)?;
+    }
+    let listed = Listed::of(&made.description, &roots);
+    output.tell("boot_root", &listed, |listed| {
+        let known = if made.known { " (it was there already)" } else { "" };
+        listed.text() + known
+    });
+    Ok(())
+}
+
+async fn agent(arguments: &Agent, output: Output) -> anyhow::Result<()> {
+    let scratch = tempfile::tempdir().context("failed to make a directory for the build")?;
+    stages(output)("building the agent for arm64");
+    let agent = agent::build(&arguments.source, &arguments.origin, scratch.path()).await?;
+    let path = &arguments.output;
+    fs::write(path, &agent)
+        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)))
+        .with_context(|| format!("failed to write {}", path.display()))?;
+    let built = serde_json::json!({ "file": path, "bytes": agent.len() });
+    output.tell("agent", &built, |_| format!("{} written, {} bytes", path.display(), agent.len()));
+    Ok(())
+}
