@@ -59,7 +59,8 @@ fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,rumqttc=off"));
     let log = Log::default();
-    let to_console = fmt::layer().with_target(false).with_ansi(std::io::stderr().is_terminal());
+    let is_colourful = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let to_console = fmt::layer().with_target(false).with_ansi(is_colourful);
     // Whoever reads what is kept has the time of each line beside it, and a Pi's calendar may be wrong.
     let to_keep = fmt::layer().with_target(false).with_ansi(false).without_time().with_writer(log.clone());
     let layers = to_console.with_writer(std::io::stderr).and_then(to_keep);

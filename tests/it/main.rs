@@ -3,6 +3,7 @@
 
 mod admission;
 mod backup;
+mod boot_root;
 mod broker;
 mod calendar;
 mod cards;

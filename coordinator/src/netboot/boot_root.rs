@@ -86,13 +86,20 @@ pub enum BootRootError {
         why: String,
     },
     /// There is no such version.
-    #[error("there is no boot root `{version}`; there are: {known}")]
+    #[error("there is no boot root `{version}`; there are {}", list(known))]
     Unknown {
         /// What was asked for.
         version: String,
         /// What there is.
-        known: String,
+        known: Vec<String>,
     },
+}
+
+fn list(known: &[String]) -> String {
+    match known {
+        [] => "none: `piseduce boot-root build` makes one".into(),
+        known => known.join(", "),
+    }
 }
 
 impl BootRoots {
@@ -135,7 +142,7 @@ impl BootRoots {
     pub fn read(&self, version: &str) -> Result<BootRoot, BootRootError> {
         let versions = self.versions()?;
         if !versions.iter().any(|known| known == version) {
-            return Err(BootRootError::Unknown { version: version.into(), known: versions.join(", ") });
+            return Err(BootRootError::Unknown { version: version.into(), known: versions });
         }
         let directory = self.directory.join(version);
         let path = directory.join(DESCRIPTION);
@@ -206,7 +213,7 @@ mod tests {
         assert!(root.file("kernel8.img").unwrap().ends_with("a/files/kernel8.img"));
         assert_eq!(root.file("../../site.key"), None);
         let error = roots.choose("c").unwrap_err().to_string();
-        assert_eq!(error, "there is no boot root `c`; there are: a, b");
+        assert_eq!(error, "there is no boot root `c`; there are a, b");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # The first process of a boot root in memory: brings up devices and network, then keeps the agent running.
 # What it says begins with `piseduce: ` and goes to the console.
-export PATH=/bin
+export PATH=/bin NO_COLOR=1
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -13,9 +13,9 @@ say() {
     echo "piseduce: $* at $(cut -d ' ' -f 1 /proc/uptime) s"
 }
 
-# Loads what the devices that are there ask for. Devices on USB come late, so this is done again and again.
+# Loads what the devices that are there ask for.
 plug() {
-    find /sys/devices -name modalias | xargs cat 2>/dev/null | sort -u | xargs modprobe -abq 2>/dev/null
+    cat /sys/bus/*/devices/*/modalias 2>/dev/null | sort -u | xargs modprobe -abq 2>/dev/null
 }
 
 interface() {
@@ -26,6 +26,8 @@ interface() {
 }
 
 say "boot root started"
+plug
+# Devices behind a bus whose driver was just loaded; those on USB come later still, and are waited for.
 plug
 ip link set lo up
 waited=0

@@ -1,0 +1,100 @@
+//! Boot roots: built twice from real packages to the same bytes, listed, chosen; refused with what to do. That they boot is
+//! proved by the virtual rack.
+
+use piseduce_tests::coordinator::Coordinator;
+use piseduce_tests::lab::ADMIN;
+use piseduce_tests::process::run;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+struct Head {
+    directory: tempfile::TempDir,
+    coordinator: Coordinator,
+}
+
+impl Head {
+    fn new() -> Head {
+        let directory = tempfile::tempdir().unwrap();
+        let coordinator = Coordinator::start(&directory.path().join("head"), "").unwrap();
+        Head { directory, coordinator }
+    }
+
+    fn boot_root(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let settings = self.coordinator.settings();
+        let end = ["--config", &*settings.to_string_lossy()].map(str::to_owned);
+        let end: Vec<&str> = end.iter().map(String::as_str).collect();
+        self.coordinator.cli(ADMIN, &[&["boot-root"], arguments, &end].concat())
+    }
+
+    /// A file that begins as a program for `machine` does.
+    fn program(&self, name: &str, machine: u8) -> String {
+        let mut bytes = [0; 64];
+        bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        bytes[18] = machine;
+        let path = self.directory.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path.to_string_lossy().into_owned()
+    }
+
+    fn roots(&self) -> PathBuf {
+        self.coordinator.data().join("boot-roots")
+    }
+}
+
+fn leftovers(roots: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(roots).into_iter().flatten().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with('.')).collect()
+}
+
+#[test]
+fn a_boot_root_is_built_from_packages_twice_to_the_same_bytes() {
+    let head = Head::new();
+    let agent = head.program("agent", 183);
+    let build = ["build", "--debian", "--ram", "--agent", &agent];
+    let first = head.boot_root(&build).unwrap();
+    assert!(first.contains(": ram, ") && first.trim_end().ends_with(", current"), "{first}");
+    let again = head.boot_root(&build).unwrap();
+    assert_eq!(again.trim_end(), format!("{} (it was there already)", first.trim_end()));
+    let name = first.split(':').next().unwrap();
+    let version = head.roots().join(name);
+    let text = fs::read_to_string(version.join("boot-root.json")).unwrap();
+    let description: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(description["packages"]["linux-image-arm64"].is_string(), "{text}");
+    let initramfs = version.join("files/initramfs8");
+    assert!(initramfs.metadata().unwrap().len() < 60_000_000);
+    let unpacked = head.directory.path().join("initramfs");
+    run("zstd", &["-qdo", &unpacked.to_string_lossy(), &initramfs.to_string_lossy()]).unwrap();
+    let archive = fs::read(unpacked).unwrap();
+    let key = fs::read(head.coordinator.data().join("site.key")).unwrap();
+    assert!(!archive.windows(key.len()).any(|bytes| bytes == key), "the site key is in the boot root");
+    assert_eq!(leftovers(&head.roots()), Vec::<PathBuf>::new());
+    let listed = head.boot_root(&["list"]).unwrap();
+    assert_eq!(listed, first);
+    assert_eq!(head.boot_root(&["use", name]).unwrap(), first);
+}
+
+#[test]
+fn a_boot_root_that_cannot_be_made_says_why_and_leaves_nothing() {
+    let head = Head::new();
+    let other = head.program("agent", 62);
+    for (arguments, expected) in [
+        (
+            &["build", "--debian", "--ram", "--agent", &other][..],
+            "is no program for arm64; `piseduce boot-root agent`",
+        ),
+        (&["build", "--debian", "--ram", "--agent", "/nowhere/agent"], "failed to read /nowhere/agent"),
+        (&["build", "--debian", "--ram", "--source", "/nowhere"], "/nowhere is not the source of PiSeduce"),
+        (&["build", "--debian"], "--ram"),
+        (&["use", "lab"], "there is no boot root `lab`; there are none: `piseduce boot-root build`"),
+    ] {
+        let error = head.boot_root(arguments).unwrap_err().to_string();
+        assert!(error.contains(expected), "`{expected}` is not in: {error}");
+    }
+    let agent = head.program("agent", 183);
+    let arguments =
+        ["build", "--debian", "--ram", "--agent", &agent, "--mirror", "http://127.0.0.1:9/debian"];
+    let error = head.boot_root(&arguments).unwrap_err().to_string();
+    assert!(error.contains("mmdebstrap failed") && error.contains("127.0.0.1"), "{error}");
+    assert_eq!(leftovers(&head.roots()), Vec::<PathBuf>::new());
+    assert_eq!(head.boot_root(&["list"]).unwrap(), "");
+}
