@@ -1,12 +1,12 @@
 //! Images to deploy: a small one for stories, made in a second, and a real Debian for the demo. And the
 //! firmware's look at a card, which reads what a Pi's firmware reads.
 
+use crate::firmware::BootPartition;
 use crate::process::{command, run, workspace};
 use anyhow::{Context as _, bail};
-use piseduce_protocol::table::{Entry, SECTOR_BYTES, Table};
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt as _, PermissionsExt as _, chown, symlink};
+use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 
 const MIB: u64 = 1 << 20;
@@ -28,66 +28,15 @@ pub struct BootFiles {
 /// # Errors
 /// When there is no table or no FAT partition.
 pub fn boot_files(card: &Path) -> anyhow::Result<BootFiles> {
-    let mut file = File::open(card)?;
-    let sectors = file.seek(SeekFrom::End(0))? / SECTOR_BYTES;
-    let table = Table::read(sectors, |at, into| file.read_exact_at(into, at))?;
-    let fat = |entry: &Entry| {
-        let (start, bytes) = (entry.start * SECTOR_BYTES, entry.sectors * SECTOR_BYTES);
-        let slice = Slice { file: file.try_clone().ok()?, start, bytes, at: 0 };
-        fatfs::FileSystem::new(slice, fatfs::FsOptions::new()).ok()
-    };
-    let fat = table.entries().iter().find_map(fat).context("the card has no FAT partition")?;
-    let mut command_line = None;
-    if let Ok(mut file) = fat.root_dir().open_file("cmdline.txt") {
-        let mut text = String::new();
-        file.read_to_string(&mut text)?;
-        command_line = Some(text);
-    }
+    let partition = BootPartition::open(card)?;
+    let command_line = partition.read("cmdline.txt")?.map(String::from_utf8).transpose()?;
+    let table = &partition.table;
     let root_partition = command_line.as_ref().and_then(|line| {
         let root = line.split_ascii_whitespace().find_map(|word| word.strip_prefix("root=PARTUUID="))?;
         let is_root = |number: &u8| table.part_uuid(*number).as_deref() == Some(root);
         table.entries().iter().map(|entry| entry.number).find(is_root)
     });
     Ok(BootFiles { command_line, root_partition })
-}
-
-/// A range of a file; read-only.
-struct Slice {
-    file: File,
-    start: u64,
-    bytes: u64,
-    at: u64,
-}
-
-impl Read for Slice {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = buffer.len().min(usize::try_from(self.bytes - self.at).unwrap_or(usize::MAX));
-        let read = self.file.read_at(&mut buffer[..count], self.start + self.at)?;
-        self.at += read as u64;
-        Ok(read)
-    }
-}
-
-impl Write for Slice {
-    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
-        Err(std::io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Seek for Slice {
-    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
-        let at = match to {
-            SeekFrom::Start(at) => i128::from(at),
-            SeekFrom::Current(by) => i128::from(self.at) + i128::from(by),
-            SeekFrom::End(by) => i128::from(self.bytes) + i128::from(by),
-        };
-        self.at =
-            u64::try_from(at).ok().filter(|at| *at <= self.bytes).ok_or(std::io::ErrorKind::InvalidInput)?;
-        Ok(self.at)
-    }
 }
 
 /// Which partition table an image has.

@@ -20,12 +20,13 @@ pub fn mortal_command(program: impl AsRef<OsStr>) -> Command {
 }
 
 /// The Debian packages of the programs that are used here.
-const PACKAGES: [(&str, &str); 25] = [
+const PACKAGES: [(&str, &str); 26] = [
     ("blkdiscard", "util-linux"),
     ("blockdev", "util-linux"),
     ("busybox", "busybox-static"),
     ("chroot", "coreutils"),
     ("cp", "coreutils"),
+    ("dnsmasq", "dnsmasq-base"),
     ("e2fsck", "e2fsprogs"),
     ("ip", "iproute2"),
     ("losetup", "mount"),

@@ -15,6 +15,7 @@ mod deploy;
 mod docs;
 mod doctor;
 mod drivers;
+mod firmware;
 mod house;
 mod images;
 mod machine;

@@ -1,0 +1,129 @@
+//! A TFTP client as firmware has one: one file at a time, in blocks of a size that it asks for (RFC 1350, 2347, 2348,
+//! 2349). Block numbers go round.
+
+use super::model::Settings;
+use crate::wait::seconds;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+/// A datagram that got lost is sent again after so long.
+const AGAIN_SECONDS: f64 = 1.0;
+const LISTEN: Duration = Duration::from_millis(50);
+
+const READ_REQUEST: u16 = 1;
+const DATA: u16 = 3;
+const ACKNOWLEDGE: u16 = 4;
+const ERROR: u16 = 5;
+const OPTIONS_ACKNOWLEDGED: u16 = 6;
+const NOT_FOUND: u16 = 1;
+
+/// Asks one server.
+pub(super) struct Client {
+    server: SocketAddr,
+    block_bytes: u16,
+    limit_seconds: f64,
+}
+
+/// An answer.
+pub(super) enum Fetched {
+    File(Vec<u8>),
+    NotFound,
+}
+
+/// Why there is none.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TftpError {
+    #[error("no answer for {0} s")]
+    Timeout(f64),
+    #[error("the power went")]
+    Off,
+    #[error("the server refuses: {0}")]
+    Refused(String),
+    #[error("the network cannot be used: {0}")]
+    Network(#[from] std::io::Error),
+}
+
+impl Client {
+    pub(super) fn new(server: Ipv4Addr, settings: &Settings) -> Client {
+        let limit_seconds = settings.tftp_file_ms as f64 / 1000.0;
+        Client { server: (server, 69).into(), block_bytes: settings.block_bytes, limit_seconds }
+    }
+
+    /// Fetches a file. `limit_seconds` may pass between two blocks of it.
+    pub(super) fn fetch(&mut self, name: &str, is_off: &dyn Fn() -> bool) -> Result<Fetched, TftpError> {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.set_read_timeout(Some(LISTEN))?;
+        let mut datagram = self.request(name);
+        let (mut peer, mut known) = (self.server, false);
+        let (mut block_bytes, mut expected, mut content) = (512, 1u16, Vec::new());
+        let (mut heard, mut sent) = (seconds(), f64::MIN);
+        let mut buffer = vec![0; usize::from(self.block_bytes) + 600];
+        loop {
+            if is_off() {
+                return Err(TftpError::Off);
+            }
+            if seconds() > heard + self.limit_seconds {
+                return Err(TftpError::Timeout(self.limit_seconds));
+            }
+            if seconds() > sent + AGAIN_SECONDS {
+                // A server that is not there yet is no reason to give up.
+                let _ = socket.send_to(&datagram, peer);
+                sent = seconds();
+            }
+            let Ok((count, from)) = socket.recv_from(&mut buffer) else { continue };
+            if from.ip() != self.server.ip() || (known && from != peer) || count < 4 {
+                continue;
+            }
+            (peer, known) = (from, true);
+            let (kind, number) = (word(&buffer), word(&buffer[2..]));
+            match kind {
+                OPTIONS_ACKNOWLEDGED if content.is_empty() => {
+                    block_bytes = granted(&buffer[2..count]).unwrap_or(block_bytes);
+                    datagram = acknowledge(0);
+                }
+                DATA if number == expected => {
+                    content.extend_from_slice(&buffer[4..count]);
+                    datagram = acknowledge(number);
+                    expected = expected.wrapping_add(1);
+                    if count - 4 < block_bytes {
+                        let _ = socket.send_to(&datagram, peer);
+                        return Ok(Fetched::File(content));
+                    }
+                }
+                ERROR if number == NOT_FOUND => return Ok(Fetched::NotFound),
+                ERROR => {
+                    let text = buffer[4..count].split(|byte| *byte == 0).next().unwrap_or_default();
+                    return Err(TftpError::Refused(String::from_utf8_lossy(text).into_owned()));
+                }
+                _ => continue,
+            }
+            heard = seconds();
+            let _ = socket.send_to(&datagram, peer);
+            sent = heard;
+        }
+    }
+
+    fn request(&self, name: &str) -> Vec<u8> {
+        let mut request = READ_REQUEST.to_be_bytes().to_vec();
+        for text in [name, "octet", "tsize", "0", "blksize", &self.block_bytes.to_string()] {
+            request.extend_from_slice(text.as_bytes());
+            request.push(0);
+        }
+        request
+    }
+}
+
+fn word(bytes: &[u8]) -> u16 {
+    u16::from_be_bytes([bytes[0], bytes[1]])
+}
+
+fn acknowledge(block: u16) -> Vec<u8> {
+    [ACKNOWLEDGE.to_be_bytes(), block.to_be_bytes()].concat()
+}
+
+/// The block size among options that were granted.
+fn granted(options: &[u8]) -> Option<usize> {
+    let words: Vec<&[u8]> = options.split(|byte| *byte == 0).collect();
+    let at = words.iter().position(|word| word.eq_ignore_ascii_case(b"blksize"))?;
+    std::str::from_utf8(words.get(at + 1)?).ok()?.parse().ok()
+}
