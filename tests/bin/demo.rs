@@ -4,17 +4,17 @@
 //! nodes; `KEEP=1` leaves everything running until Ctrl-C and says how to reach it.
 
 use anyhow::Context as _;
-use piseduce_coordinator::{print, signal};
+use piseduce_coordinator::print;
 use piseduce_tests::coordinator::Coordinator;
 use piseduce_tests::lab::SSH_KEY;
 use piseduce_tests::process::need_root;
 use piseduce_tests::rack::Rack;
+use piseduce_tests::show::{Show, wants_to_keep};
 use piseduce_tests::switch::SimulatedSwitch;
-use piseduce_tests::{cards, images, wait};
+use piseduce_tests::{cards, images};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 const PREFIX: &str = "piseduce-demo-";
 const USER: &str = "you";
@@ -25,75 +25,32 @@ const SCRIPT: &str = "#!/bin/sh\n\
     echo \"hello from $(cat /etc/hostname)\" | tee /root/hello\n";
 
 fn main() -> ExitCode {
-    match demo() {
+    let show = Show::begin(PREFIX, USER);
+    let result = demo(&show);
+    let code = match &result {
         Ok((well, count)) => {
             print::line(format!("demo: {well} of {count} nodes deployed"));
             if wants_to_keep() {
-                wait_for_stop();
+                show.wait_for_stop();
             }
-            clean_up();
             if well == count { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
             print::error(format!("{error:#}"), "");
-            clean_up();
             ExitCode::FAILURE
         }
-    }
+    };
+    drop(RUNNING.lock().expect("nobody panics while holding it").take());
+    show.end();
+    code
 }
 
 /// What keeps the rack powered until the program ends.
 static RUNNING: std::sync::Mutex<Option<(SimulatedSwitch, Rack, Coordinator)>> = std::sync::Mutex::new(None);
 
-fn clean_up() {
-    drop(RUNNING.lock().expect("nobody panics while holding it").take());
-    remove_directories();
-}
-
-fn remove_directories() {
-    let entries = fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
-    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)) {
-        // What cannot be removed now is tried again by the next demo.
-        let _ = fs::remove_dir_all(entry.path());
-    }
-}
-
-/// Whether Ctrl-C is what ends a demo that is kept running.
-static KEPT: AtomicBool = AtomicBool::new(false);
-/// Whether it came.
-static STOPPED: AtomicBool = AtomicBool::new(false);
-
-fn wants_to_keep() -> bool {
-    std::env::var_os("KEEP").is_some_and(|keep| keep != "0")
-}
-
-/// Ends the program cleanly on Ctrl-C and SIGTERM; every child dies with it.
-fn end_on_signal() {
-    std::thread::spawn(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime can be made").block_on(signal::stop());
-        if KEPT.load(Ordering::SeqCst) {
-            STOPPED.store(true, Ordering::SeqCst);
-            return;
-        }
-        print::error("interrupted", "");
-        remove_directories();
-        std::process::exit(130);
-    });
-}
-
-fn wait_for_stop() {
-    KEPT.store(true, Ordering::SeqCst);
-    while !STOPPED.load(Ordering::SeqCst) {
-        wait::pause();
-    }
-}
-
-fn demo() -> anyhow::Result<(usize, usize)> {
+fn demo(show: &Show) -> anyhow::Result<(usize, usize)> {
     need_root()?;
-    end_on_signal();
     let cleaned = cards::clean_up(&std::env::temp_dir().join(PREFIX))?;
-    remove_directories();
     if cleaned > 0 {
         print::line(format!("cleaned up {cleaned} loop devices of an earlier demo"));
     }
@@ -110,7 +67,7 @@ fn demo() -> anyhow::Result<(usize, usize)> {
         Ok(text) => text.parse().context("NODES is no number")?,
         Err(_) => 4,
     };
-    let directory = tempfile::Builder::new().prefix(PREFIX).tempdir()?.keep();
+    let directory = show.directory()?;
     let rack = Rack::new(&directory.join("rack"), count, CARD_BYTES)?;
     let coordinator = Coordinator::start(&directory.join("head"), "boot_spacing_ms = 200\n")?;
     rack.connect(&coordinator.nodes.to_string());
@@ -119,24 +76,18 @@ fn demo() -> anyhow::Result<(usize, usize)> {
     *RUNNING.lock().expect("nobody panics while holding it") = Some((switch, rack, coordinator));
     let running = RUNNING.lock().expect("nobody panics while holding it");
     let (switch, rack, coordinator) = running.as_ref().context("just put there")?;
-    prepare(coordinator, switch, rack, &directory, &image)?;
-    deploy(coordinator, &directory, &names)?;
-    shown(coordinator, &["switch", "show", "bench"])?;
+    prepare(show, coordinator, switch, rack, &directory, &image)?;
+    deploy(show, coordinator, &directory, &names)?;
+    show.run(coordinator, &["switch", "show", "bench"])?;
     let well = look(rack, coordinator, &names)?;
     if wants_to_keep() {
-        keep(coordinator, &names)?;
+        keep(show, coordinator, &names)?;
     }
     Ok((well, count))
 }
 
-/// Shows a command line and runs it with this terminal.
-fn shown(coordinator: &Coordinator, arguments: &[&str]) -> anyhow::Result<bool> {
-    print::line(format!("$ piseduce {}", arguments.join(" ")));
-    let status = coordinator.cli_command(USER, arguments).status().context("piseduce cannot be started")?;
-    Ok(status.success())
-}
-
 fn prepare(
+    show: &Show,
     coordinator: &Coordinator,
     switch: &SimulatedSwitch,
     rack: &Rack,
@@ -150,16 +101,16 @@ fn prepare(
     let entry = switch.entry(directory, "bench", "3")?;
     print::line(format!("a PoE switch speaks SNMP v3 at {}; its ports power the nodes", switch.address()));
     fs::write(&inventory, rack.inventory_behind(&entry))?;
-    anyhow::ensure!(shown(coordinator, &["node", "import", &inventory.to_string_lossy()])?, "no nodes");
+    anyhow::ensure!(show.run(coordinator, &["node", "import", &inventory.to_string_lossy()])?, "no nodes");
     let image = image.to_string_lossy();
     // Bench nodes run what this machine runs.
     let add = ["environment", "add", "demo", &image, "--any-architecture", "--config", &settings];
-    let added = shown(coordinator, &add)?;
+    let added = show.run(coordinator, &add)?;
     anyhow::ensure!(added, "no environment");
     Ok(())
 }
 
-fn deploy(coordinator: &Coordinator, directory: &Path, names: &[String]) -> anyhow::Result<()> {
+fn deploy(show: &Show, coordinator: &Coordinator, directory: &Path, names: &[String]) -> anyhow::Result<()> {
     let key = match std::env::var_os("KEY") {
         Some(path) => PathBuf::from(path),
         None => {
@@ -173,11 +124,11 @@ fn deploy(coordinator: &Coordinator, directory: &Path, names: &[String]) -> anyh
     let (key, script) = (key.to_string_lossy(), script.to_string_lossy());
     let names = names.iter().map(String::as_str);
     let reserve: Vec<&str> = ["reserve"].into_iter().chain(names.clone()).chain(["--for", "4h"]).collect();
-    anyhow::ensure!(shown(coordinator, &reserve)?, "the nodes cannot be held");
+    anyhow::ensure!(show.run(coordinator, &reserve)?, "the nodes cannot be held");
     let form = ["--environment", "demo", "--ssh-key", &key, "--script", &script, "--wait"];
     let deploy: Vec<&str> = ["deploy"].into_iter().chain(names).chain(form).collect();
     // How it ended is told by the cards, below.
-    shown(coordinator, &deploy).map(drop)
+    show.run(coordinator, &deploy).map(drop)
 }
 
 /// Powers the boards off and looks at what is on their cards; counts those that are deployed.
@@ -211,10 +162,10 @@ fn describe(root: &Path) -> anyhow::Result<String> {
 }
 
 /// Brings the nodes back up and says how to reach them.
-fn keep(coordinator: &Coordinator, names: &[String]) -> anyhow::Result<()> {
+fn keep(show: &Show, coordinator: &Coordinator, names: &[String]) -> anyhow::Result<()> {
     let reboot: Vec<&str> =
         ["reboot"].into_iter().chain(names.iter().map(String::as_str)).chain(["--wait"]).collect();
-    shown(coordinator, &reboot)?;
+    show.run(coordinator, &reboot)?;
     print::line(format!(
         "the coordinator runs until Ctrl-C; in another terminal:\n  export PISEDUCE_URL=http://{}",
         coordinator.people

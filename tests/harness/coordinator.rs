@@ -7,7 +7,7 @@ use crate::wait::wait_for;
 use anyhow::{Context as _, bail};
 use serde::de::DeserializeOwned;
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -90,6 +90,20 @@ impl Place {
         Ok(Place { people, nodes, broker, nodes_advertised, broker_advertised, external: None })
     }
 
+    /// The places that everybody knows, on the network of a rack where the head has this address.
+    pub fn of_head(head: Ipv4Addr) -> Place {
+        let at = |address: Ipv4Addr, port| SocketAddr::from((address, port));
+        let (nodes, broker) = (at(head, 8070), at(head, 1883));
+        Place {
+            people: at(Ipv4Addr::LOCALHOST, 8080),
+            nodes,
+            broker,
+            nodes_advertised: nodes,
+            broker_advertised: broker,
+            external: None,
+        }
+    }
+
     /// The same with `broker` in the place of the coordinator's own; our link goes to `link`, its own address or a relay.
     #[must_use]
     pub fn at(self, broker: &Mosquitto, link: SocketAddr) -> Place {
@@ -151,7 +165,7 @@ impl Coordinator {
         Coordinator::prepare_at(&Place::free()?, directory, limits)
     }
 
-    fn prepare_at(place: &Place, directory: &Path, limits: &str) -> anyhow::Result<Coordinator> {
+    pub(crate) fn prepare_at(place: &Place, directory: &Path, limits: &str) -> anyhow::Result<Coordinator> {
         fs::create_dir_all(directory)?;
         fs::write(directory.join("head.toml"), place.settings(&directory.join(DATA), limits))?;
         let Place { people, nodes, broker, .. } = *place;

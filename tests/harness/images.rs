@@ -1,5 +1,7 @@
 //! Images to deploy: a small one for stories, made in a second, and a real Debian for the demo. And the
-//! firmware's look at a card, which reads what a Pi's firmware reads.
+//! firmware's look at a card, which reads what a Pi's firmware reads. The image of the virtual rack is in [`arm64`].
+
+pub mod arm64;
 
 use crate::firmware::BootPartition;
 use crate::process::{command, run, workspace};
@@ -56,6 +58,13 @@ struct Recipe<'a> {
     root: &'a Path,
     boot_mib: u64,
     root_mib: u64,
+    /// What is in its boot partition beside the kernel's command line.
+    boot_files: Vec<(&'static str, Vec<u8>)>,
+}
+
+/// The boot partition of an image that only bench nodes boot.
+fn bench_files() -> Vec<(&'static str, Vec<u8>)> {
+    vec![("config.txt", b"# bench\narm_64bit=1\n".to_vec())]
 }
 
 impl Recipe<'_> {
@@ -81,7 +90,7 @@ impl Recipe<'_> {
             Label::Mbr => format!("{DISK_ID:08x}-02"),
             Label::Gpt => GPT_ROOT.into(),
         };
-        fed("sfdisk", &["--quiet", &path], &layout)?;
+        fed("sfdisk", &["--quiet", &path], layout.as_bytes())?;
         let boot_kib = (self.boot_mib * 1024).to_string();
         let offset = (BOOT_START / 512).to_string();
         run("mkfs.fat", &["-F", "32", "-s", "1", "-n", "BOOTFS", "--offset", &offset, &path, &boot_kib])?;
@@ -89,8 +98,9 @@ impl Recipe<'_> {
         let command_line = format!(
             "console=serial0,115200 root=PARTUUID={root_id} rootfstype=ext4 fsck.repair=yes rootwait resize\n"
         );
-        for (name, text) in [("cmdline.txt", &*command_line), ("config.txt", "# bench\narm_64bit=1\n")] {
-            fed("mcopy", &["-i", &fat, "-", &format!("::{name}")], text)?;
+        let command_line = [("cmdline.txt", command_line.into_bytes())];
+        for (name, content) in command_line.iter().chain(&self.boot_files) {
+            fed("mcopy", &["-i", &fat, "-", &format!("::{name}")], content)?;
         }
         let (tree, size) = (self.root.to_string_lossy(), format!("{}M", self.root_mib));
         let at = format!("offset={root_start}");
@@ -99,7 +109,7 @@ impl Recipe<'_> {
     }
 }
 
-fn fed(program: &str, arguments: &[&str], input: &str) -> anyhow::Result<()> {
+fn fed(program: &str, arguments: &[&str], input: &[u8]) -> anyhow::Result<()> {
     use std::process::Stdio;
     let mut child = command(program)
         .args(arguments)
@@ -111,7 +121,7 @@ fn fed(program: &str, arguments: &[&str], input: &str) -> anyhow::Result<()> {
             let package = crate::process::package_of(program);
             format!("{program} cannot be started; Debian's package {package} has it")
         })?;
-    child.stdin.take().context("its input is a pipe")?.write_all(input.as_bytes())?;
+    child.stdin.take().context("its input is a pipe")?.write_all(input)?;
     let output = child.wait_with_output()?;
     match output.status.success() {
         true => Ok(()),
@@ -120,7 +130,7 @@ fn fed(program: &str, arguments: &[&str], input: &str) -> anyhow::Result<()> {
 }
 
 /// Makes `cached` by `make` unless it is there; two processes at once make it once.
-fn made_once(cached: &Path, make: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+pub(crate) fn made_once(cached: &Path, make: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
     use rustix::fs::{FlockOperation, flock};
     fs::create_dir_all(cached.parent().context("a cached file has a directory")?)?;
     let lock = File::create(cached.with_extension("lock"))?;
@@ -133,7 +143,7 @@ fn made_once(cached: &Path, make: impl FnOnce(&Path) -> anyhow::Result<()>) -> a
     Ok(())
 }
 
-fn cache() -> PathBuf {
+pub(crate) fn cache() -> PathBuf {
     workspace().join("target/images")
 }
 
@@ -158,7 +168,8 @@ fn small(name: &str, label: Label) -> anyhow::Result<PathBuf> {
     made_once(&image, |image| {
         let tree = tempfile::tempdir()?;
         story_tree(tree.path())?;
-        Recipe { label, root: tree.path(), boot_mib: 64, root_mib: 150 }.write(image)
+        Recipe { label, root: tree.path(), boot_mib: 64, root_mib: 150, boot_files: bench_files() }
+            .write(image)
     })?;
     Ok(image)
 }
@@ -236,7 +247,14 @@ pub fn debian() -> anyhow::Result<PathBuf> {
             .next()
             .and_then(|text| text.parse().ok())
             .context("du printed no number")?;
-        Recipe { label: Label::Mbr, root: &root, boot_mib: 64, root_mib: used * 13 / 10 + 100 }.write(image)
+        Recipe {
+            label: Label::Mbr,
+            root: &root,
+            boot_mib: 64,
+            root_mib: used * 13 / 10 + 100,
+            boot_files: bench_files(),
+        }
+        .write(image)
     })?;
     Ok(image)
 }

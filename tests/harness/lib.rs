@@ -4,6 +4,7 @@
 //! boards by the parent-death signal, loop devices by their autoclear flag, mounts with their namespace.
 
 pub mod board;
+pub mod boot_root;
 pub mod cards;
 pub mod console;
 pub mod coordinator;
@@ -20,5 +21,8 @@ mod process_tree;
 pub mod rack;
 pub mod rack_network;
 pub mod relay;
+pub mod show;
 pub mod switch;
+pub mod virtual_lab;
+pub mod virtual_rack;
 pub mod wait;

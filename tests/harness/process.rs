@@ -20,7 +20,7 @@ pub fn mortal_command(program: impl AsRef<OsStr>) -> Command {
 }
 
 /// The Debian packages of the programs that are used here.
-const PACKAGES: [(&str, &str); 26] = [
+const PACKAGES: [(&str, &str); 30] = [
     ("blkdiscard", "util-linux"),
     ("blockdev", "util-linux"),
     ("busybox", "busybox-static"),
@@ -29,6 +29,7 @@ const PACKAGES: [(&str, &str); 26] = [
     ("dnsmasq", "dnsmasq-base"),
     ("e2fsck", "e2fsprogs"),
     ("ip", "iproute2"),
+    ("fdtput", "device-tree-compiler"),
     ("losetup", "mount"),
     ("mcopy", "mtools"),
     ("mke2fs", "e2fsprogs"),
@@ -39,7 +40,10 @@ const PACKAGES: [(&str, &str); 26] = [
     ("mosquitto_pub", "mosquitto-clients"),
     ("mosquitto_sub", "mosquitto-clients"),
     ("partx", "util-linux"),
+    ("qemu-system-aarch64", "qemu-system-arm"),
     ("setpriv", "util-linux"),
+    ("ssh", "openssh-client"),
+    ("ssh-keygen", "openssh-client"),
     ("sfdisk", "fdisk"),
     ("sqlite3", "sqlite3"),
     ("strace", "strace"),

@@ -28,7 +28,7 @@ enum Toolchain {
 ///
 /// # Errors
 /// When something is missing, which is named, or the source does not compile.
-pub(super) async fn build(source: &Path, origin: &Origin, scratch: &Path) -> anyhow::Result<Vec<u8>> {
+pub(super) async fn build(source: &Path, origin: &Origin) -> anyhow::Result<Vec<u8>> {
     if !source.join("node-agent/Cargo.toml").is_file() {
         bail!(
             "{} is not the source of PiSeduce: name its directory with --source, or a built agent with --agent",
@@ -43,9 +43,11 @@ pub(super) async fn build(source: &Path, origin: &Origin, scratch: &Path) -> any
         );
     };
     let linker = CROSS_LINKER.locate()?;
-    let toolchain = toolchain(&source, origin, scratch).await?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(source.join("target"), PathBuf::from);
     let target = target.join("boot-root");
+    fs::create_dir_all(&target).with_context(|| format!("failed to create {}", target.display()))?;
+    let target = fs::canonicalize(target)?;
+    let toolchain = toolchain(&source, origin, &target).await?;
     let mut flags = "-C target-feature=+crt-static".to_owned();
     let mut cargo = Run::new(cargo).within(&source);
     if let Toolchain::Debian { system_root } = &toolchain {
@@ -84,7 +86,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(agent)
 }
 
-async fn toolchain(source: &Path, origin: &Origin, scratch: &Path) -> anyhow::Result<Toolchain> {
+async fn toolchain(source: &Path, origin: &Origin, target: &Path) -> anyhow::Result<Toolchain> {
     if let Some(rustc) = located("rustc") {
         let root = Run::new(rustc).within(source).args(["--print", "sysroot"]).output().await?;
         if rustlib(root.trim()).join(TARGET).is_dir() {
@@ -97,28 +99,39 @@ async fn toolchain(source: &Path, origin: &Origin, scratch: &Path) -> anyhow::Re
              `apt install rustc-web`"
         );
     }
-    let ask = |question: &'static str| Run::new(DEBIAN_RUSTC.into()).args(["--print", question]).output();
     let version = Run::new(DEBIAN_RUSTC.into()).args(["--version"]).output().await?;
     let release = version.split_ascii_whitespace().nth(1).unwrap_or_default().to_owned();
-    let tree = scratch.join("std");
-    let packages = packages::unpack(origin, &[DEBIAN_STD], &tree).await?;
+    // It is kept: another path of it would compile everything anew.
+    let system_root = target.join(format!("system-root-{release}"));
+    if !rustlib(&system_root).join(TARGET).is_dir() {
+        unpack_std(origin, &release, target, &system_root).await?;
+    }
+    Ok(Toolchain::Debian { system_root })
+}
+
+/// Makes a system root of Debian's compiler that has the standard library for arm64, too.
+async fn unpack_std(origin: &Origin, release: &str, target: &Path, system_root: &Path) -> anyhow::Result<()> {
+    let scratch = tempfile::Builder::new().prefix(".std-").tempdir_in(target)?;
+    let packages = packages::unpack(origin, &[DEBIAN_STD], &scratch.path().join("std")).await?;
     let found = packages.get(DEBIAN_STD).map_or("none", String::as_str);
-    if !found.starts_with(&release) {
+    if !found.starts_with(release) {
         bail!(
             "{DEBIAN_RUSTC} is version {release}, and its standard library for arm64 in Debian {} is {found}: \
              run `apt update && apt install rustc-web`, or `rustup target add {TARGET}`",
             origin.suite
         );
     }
-    let system_root = scratch.join("system-root");
-    let targets = rustlib(&system_root);
+    let targets = rustlib(system_root);
     fs::create_dir_all(&targets)?;
-    symlink(rustlib(tree.join("usr")).join(TARGET), targets.join(TARGET))?;
     // Programs that run while it builds are compiled by the same compiler, for this machine.
-    let here = ask("host-tuple").await?;
-    let root = ask("sysroot").await?;
-    symlink(rustlib(root.trim()).join(here.trim()), targets.join(here.trim()))?;
-    Ok(Toolchain::Debian { system_root })
+    let ask = |question: &'static str| Run::new(DEBIAN_RUSTC.into()).args(["--print", question]).output();
+    let (here, root) = (ask("host-tuple").await?, ask("sysroot").await?);
+    let link = targets.join(here.trim());
+    if link.symlink_metadata().is_err() {
+        symlink(rustlib(root.trim()).join(here.trim()), link)?;
+    }
+    fs::rename(rustlib(scratch.path().join("std/usr")).join(TARGET), targets.join(TARGET))?;
+    Ok(())
 }
 
 fn rustlib(root: impl AsRef<Path>) -> PathBuf {

@@ -75,7 +75,7 @@ pub(super) async fn ram(
         AgentSource::File(file) => agent::read(file)?,
         AgentSource::Tree(source) => {
             tell("building the agent for arm64");
-            agent::build(source, origin, scratch.path()).await?
+            agent::build(source, origin).await?
         }
     };
     tell(&format!("fetching the packages of Debian {} for arm64", origin.suite));

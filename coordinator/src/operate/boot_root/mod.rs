@@ -177,9 +177,8 @@ async fn build(arguments: Build, output: Output) -> anyhow::Result<()> {
 }
 
 async fn agent(arguments: &Agent, output: Output) -> anyhow::Result<()> {
-    let scratch = tempfile::tempdir().context("failed to make a directory for the build")?;
     stages(output)("building the agent for arm64");
-    let agent = agent::build(&arguments.source, &arguments.origin, scratch.path()).await?;
+    let agent = agent::build(&arguments.source, &arguments.origin).await?;
     let path = &arguments.output;
     fs::write(path, &agent)
         .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)))
