@@ -1,5 +1,6 @@
 # make test   everything that must hold          make demo   a deployment to look at
-# Both need root and install the Debian packages that they miss.
+# make rack   a rehearsal on virtual boards      make test-rack   the faults of the virtual rack, all of them
+# All need root and install the Debian packages that they miss.
 
 # sudo hides the toolchain of who called it.
 ifdef SUDO_USER
@@ -11,7 +12,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: test demo setup
+.PHONY: test demo rack test-rack setup
 
 test: setup
 	.ci/test
@@ -19,6 +20,13 @@ test: setup
 demo: setup
 	cargo build --quiet --workspace --bins
 	@exec $(TARGET)/debug/piseduce-demo
+
+rack: setup
+	cargo build --quiet --workspace --bins
+	@exec $(TARGET)/debug/piseduce-rack
+
+test-rack: setup
+	cargo test --quiet -p piseduce-tests --test rack -- --test-threads 1
 
 setup:
 	@.ci/setup

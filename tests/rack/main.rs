@@ -1,0 +1,172 @@
+//! Stories of the virtual rack: real kernels, a real network boot, real cards cut off in the middle. They take minutes and run one
+//! after the other; `make test` tells the first, `make test-rack` all.
+#![expect(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
+
+use piseduce_protocol::cause::CauseKind;
+use piseduce_protocol::state::State;
+use piseduce_protocol::status::DeploymentStatus;
+use piseduce_tests::firmware::{From, Model};
+use piseduce_tests::process::run;
+use piseduce_tests::virtual_lab::{Made, USER, VirtualLab, tail};
+use piseduce_tests::virtual_rack::{Board, Happened, VirtualRack};
+use piseduce_tests::wait::wait_for;
+
+/// A machine with two cores emulates three boards at once; a slow one is given time.
+const DEPLOYED_SECONDS: f64 = 500.0;
+
+/// Tells a story in the network of a rack with these boards.
+fn with_rack(models: &[Model], limits: &str, story: impl FnOnce(&mut VirtualLab) + Send) {
+    let made = Made::ready(&|line| piseduce_coordinator::print::line(line)).unwrap();
+    let directory = tempfile::Builder::new().prefix("piseduce-rack-story-").tempdir().unwrap();
+    let rack = VirtualRack::new(&directory.path().join("rack"), models).unwrap();
+    rack.network.head.within(|| {
+        let mut lab = VirtualLab::new(directory.path(), &rack, &made, limits).unwrap();
+        lab.register(&made).unwrap();
+        story(&mut lab);
+    });
+}
+
+fn is_copying(now: &DeploymentStatus) -> bool {
+    now.state == State::EnvCopy && now.progress.as_ref().is_some_and(|progress| progress.done > 20_000_000)
+}
+
+fn is_configuring(now: &DeploymentStatus) -> bool {
+    matches!(now.state, State::SystemConf | State::UserConf)
+}
+
+fn is_deployed(now: &DeploymentStatus) -> bool {
+    now.state == State::Deployed
+}
+
+fn port(board: &Board) -> u32 {
+    board.identity.number.try_into().unwrap()
+}
+
+/// Cuts a board's power as a person at the switch does, and has the node rebooted.
+fn cut_and_reboot(lab: &VirtualLab, board: &Board) {
+    lab.rack.switch.set(port(board), false);
+    let is_off = || board.happened().last().is_some_and(|(_, what)| *what == Happened::Off);
+    wait_for("the board to be dark", 10.0, is_off, |off| *off);
+    lab.coordinator.cli(USER, &["reboot", &board.identity.name]).unwrap();
+}
+
+/// Lets the user of a node in, and looks whether it runs from its own card, grown.
+fn looks_well(lab: &VirtualLab, board: &Board) {
+    let answer = lab.log_in(board, "cat /etc/hostname; df --output=source,size -B 1M / | tail -1");
+    let answer = answer.unwrap_or_else(|error| panic!("{error:#}\n{}", tail(&board.said(), 40)));
+    let words: Vec<&str> = answer.split_ascii_whitespace().collect();
+    assert_eq!(words[..2], [board.identity.name.as_str(), "/dev/mmcblk0p2"], "{answer}");
+    assert!(words[2].parse::<u32>().unwrap() > 3000, "its root did not grow: {answer}");
+}
+
+/// What started a board's kernels so far.
+fn kernels(board: &Board) -> Vec<From> {
+    let kernels = board.happened().into_iter().filter_map(|(_, what)| match what {
+        Happened::Kernel(from) => Some(from),
+        _ => None,
+    });
+    kernels.collect()
+}
+
+#[test]
+fn three_nodes_are_deployed_although_two_of_them_lose_power() {
+    with_rack(&[Model::Pi4; 3], "boot_spacing_ms = 200\n", |lab| {
+        let lab = &*lab;
+        lab.deploy().unwrap();
+        let [first, second, third] = &lab.rack.boards[..] else { panic!("three boards") };
+        std::thread::scope(|scope| {
+            let network = &lab.rack.network.head;
+            scope.spawn(move || {
+                network.within(|| {
+                    lab.wait_for(first, "pi-1 to copy", DEPLOYED_SECONDS, is_copying);
+                    cut_and_reboot(lab, first);
+                });
+            });
+            scope.spawn(move || {
+                network.within(|| {
+                    lab.wait_for(second, "pi-2 to be configured", DEPLOYED_SECONDS, is_configuring);
+                    cut_and_reboot(lab, second);
+                });
+            });
+        });
+        for board in [first, second, third] {
+            lab.wait_for(
+                board,
+                &format!("{} to be deployed", board.identity.name),
+                DEPLOYED_SECONDS,
+                is_deployed,
+            );
+            looks_well(lab, board);
+        }
+        assert_eq!(kernels(first), [From::Network, From::Network, From::Card]);
+        assert_eq!(kernels(third), [From::Network, From::Card]);
+        assert!(third.said().contains("piseduce: network up, 10.77.0.13"), "{}", tail(&third.said(), 40));
+        assert!(!lab.coordinator.logged().contains("piseduce.token="), "no token in the log");
+    });
+}
+
+#[test]
+fn a_cable_that_is_out_while_the_kernel_is_fetched_only_costs_time() {
+    with_rack(&[Model::Pi4], "", |lab| {
+        let rack = lab.rack;
+        let board = &rack.boards[0];
+        board.set_up(|settings| settings.tftp_file_ms = 3000);
+        lab.deploy().unwrap();
+        let asks = || board.said().contains("config.txt: ");
+        wait_for("the firmware to ask", 60.0, asks, |asks| *asks);
+        lab.rack.network.plug(1, false).unwrap();
+        let gave_up = || board.said().contains("no answer for 3 s");
+        wait_for("the firmware to give up", 30.0, gave_up, |gave_up| *gave_up);
+        lab.rack.network.plug(1, true).unwrap();
+        lab.wait_for(board, "the agent", 200.0, is_copying);
+    });
+}
+
+#[test]
+fn a_card_that_boots_something_else_is_named() {
+    let limits = "restart_budget = 0\nrestart_after_s = 100\nblocked_max_s = 100\n";
+    with_rack(&[Model::Pi4], limits, |lab| {
+        let rack = lab.rack;
+        let board = &rack.boards[0];
+        let made = Made::ready(&|_| {}).unwrap();
+        let card = format!("of={}", board.card.display());
+        run(
+            "dd",
+            &[&format!("if={}", made.image.display()), &card, "bs=1M", "conv=notrunc,sparse", "status=none"],
+        )
+        .unwrap();
+        // raspi-config's order: the card first.
+        board.set_up(|settings| settings.boot_order = 0xf21);
+        lab.deploy().unwrap();
+        let lost = || lab.status("pi-1").filter(|status| status.state == State::Lost);
+        let cause = wait_for("the node to be lost", 250.0, lost, Option::is_some).unwrap().cause.unwrap();
+        assert!(cause.is(CauseKind::BootsCardFirst), "{cause}\n{}", tail(&board.said(), 30));
+    });
+}
+
+#[test]
+fn a_head_that_is_away_neither_stops_a_copy_nor_keeps_a_deployed_system_down() {
+    with_rack(&[Model::Pi4], "", |lab| {
+        let rack = lab.rack;
+        let board = &rack.boards[0];
+        board.set_up(|settings| settings.tftp_file_ms = 2000);
+        lab.deploy().unwrap();
+        lab.wait_for(board, "the copy", 200.0, is_copying);
+        lab.coordinator.kill();
+        lab.coordinator.resume().unwrap();
+        lab.wait_for(board, "pi-1 to be deployed", DEPLOYED_SECONDS, is_deployed);
+        assert_eq!(kernels(board), [From::Network, From::Card], "the copy went on in the same boot");
+        lab.coordinator.kill();
+        rack.switch.set(1, false);
+        let is_off = || board.happened().last().is_some_and(|(_, what)| *what == Happened::Off);
+        wait_for("the board to be dark", 10.0, is_off, |off| *off);
+        rack.switch.set(1, true);
+        let again = || kernels(board).len();
+        wait_for("the card to be booted", 60.0, again, |count| *count == 3);
+        lab.coordinator.resume().unwrap();
+        assert_eq!(kernels(board)[2], From::Card);
+        let lets_in = || lab.log_in(board, "true").is_ok();
+        wait_for("the old system", 120.0, lets_in, |lets_in| *lets_in);
+        looks_well(lab, board);
+    });
+}
