@@ -107,6 +107,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         board: board.clone(),
         runner: handle.clone(),
         roots: data.boot_roots(),
+        cards: data.card_files(),
         strangers: strangers.clone(),
         command_lines: command_lines.clone(),
     };
@@ -128,6 +129,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         consoles,
         command_lines,
         strangers,
+        cards: data.card_files(),
         questions: Mutex::default(),
         head,
         hold: config.hold,

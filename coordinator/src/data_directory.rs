@@ -1,7 +1,7 @@
 //! The one directory that a coordinator owns: store, images, site key. Readable by its owner only.
 
 use crate::image::{Library, LibraryError, Limits};
-use crate::netboot::BootRoots;
+use crate::netboot::{BootRoots, CardFiles};
 use crate::store::{Store, StoreError};
 use piseduce_protocol::seal::SiteKey;
 use rustix::fs::FlockOperation;
@@ -18,6 +18,8 @@ pub const STORE: &str = "store.sqlite";
 pub const IMAGES: &str = "images";
 /// The directory of the boot roots in it.
 pub const BOOT_ROOTS: &str = "boot-roots";
+/// The directory in it of the boot files of cards that are booted over the network.
+pub const CARD_FILES: &str = "card-files";
 /// The file of the site key in it.
 pub const SITE_KEY: &str = "site.key";
 /// The file that a running coordinator holds locked in it.
@@ -130,6 +132,11 @@ impl DataDirectory {
     /// The boot roots.
     pub fn boot_roots(&self) -> BootRoots {
         BootRoots::at(self.file(BOOT_ROOTS))
+    }
+
+    /// The boot files of cards that are booted over the network.
+    pub fn card_files(&self) -> CardFiles {
+        CardFiles::at(self.file(CARD_FILES))
     }
 
     /// The site key; made from random bits the first time.

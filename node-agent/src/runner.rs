@@ -76,11 +76,14 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`].
 pub async fn run(options: Options, terminated: impl Future<Output = ()>) -> Result<End, RunError> {
+    let keys = options.parameters.token.keys();
     let node = Node {
         card: options.card.clone(),
         head: options.parameters.head.clone(),
         patience: options.patience,
-        bundle_key: options.parameters.token.keys().bundle,
+        bundle_key: keys.bundle,
+        upload_key: keys.upload,
+        model: options.identity.model.clone(),
     };
     let (worker, mut events) = Worker::start(node).map_err(RunError::Worker)?;
     let (link, mut ear) = Link::open(&options.parameters)?;

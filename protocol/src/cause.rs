@@ -75,6 +75,8 @@ named! {
         PartSizeImpossible = "part_size_impossible",
         /// No boot or root partition was recognised on the card.
         NoSystemFound = "no_system_found",
+        /// The image has nothing that this board's firmware boots from the network.
+        NoBootFiles = "no_boot_files",
         /// A file system is damaged beyond repair.
         FilesystemBroken = "filesystem_broken",
         /// A program of the boot root failed.

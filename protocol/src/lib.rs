@@ -9,6 +9,7 @@ extern crate alloc;
 mod named;
 
 pub mod boot;
+pub mod boot_files;
 pub mod bundle;
 pub mod cause;
 pub mod command;

@@ -19,6 +19,19 @@ pub fn bundle(deployment: DeploymentId, run: Run) -> String {
     format!("/bundles/{deployment}/{run}")
 }
 
+/// Where the agent of a run puts a boot file of its environment.
+pub fn boot_file(deployment: DeploymentId, run: Run, name: &str) -> String {
+    format!("/boot-files/v1/{deployment}/{run}/files/{name}")
+}
+
+/// Where it puts the list of all of them, which ends the upload.
+pub fn boot_file_list(deployment: DeploymentId, run: Run) -> String {
+    format!("/boot-files/v1/{deployment}/{run}/list")
+}
+
+/// The HTTP header with the proof of an upload, 64 hex digits.
+pub const PROOF_HEADER: &str = "piseduce-proof";
+
 /// Where the first boot of a run posts its reports: one level more says which.
 pub fn first_boot(deployment: DeploymentId, run: Run) -> String {
     format!("/first-boot/v1/{deployment}/{run}")

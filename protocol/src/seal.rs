@@ -40,6 +40,8 @@ pub struct BootKeys {
     pub message: [u8; 32],
     /// Locks the configuration bundle.
     pub bundle: [u8; 32],
+    /// Proves what the node uploads.
+    pub upload: [u8; 32],
     /// The password of the node's MQTT session, in hex.
     pub mqtt_password: String,
 }
@@ -51,6 +53,7 @@ impl BootToken {
         BootKeys {
             message: derive("piseduce v1 message key"),
             bundle: derive("piseduce v1 bundle key"),
+            upload: derive("piseduce v1 upload key"),
             mqtt_password: hex(&derive("piseduce v1 mqtt password")),
         }
     }

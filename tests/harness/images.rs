@@ -64,7 +64,12 @@ struct Recipe<'a> {
 
 /// The boot partition of an image that only bench nodes boot.
 fn bench_files() -> Vec<(&'static str, Vec<u8>)> {
-    vec![("config.txt", b"# bench\narm_64bit=1\n".to_vec())]
+    vec![
+        ("config.txt", b"# bench\narm_64bit=1\n".to_vec()),
+        ("bootcode.bin", b"no firmware".to_vec()),
+        ("start.elf", b"no firmware either".to_vec()),
+        ("kernel8.img", b"no kernel".to_vec()),
+    ]
 }
 
 impl Recipe<'_> {
@@ -152,7 +157,7 @@ pub(crate) fn cache() -> PathBuf {
 /// # Errors
 /// When a program is missing; its package is named.
 pub fn story() -> anyhow::Result<PathBuf> {
-    small("story-1.img", Label::Mbr)
+    small("story-2.img", Label::Mbr)
 }
 
 /// The same with a GPT.
@@ -160,7 +165,7 @@ pub fn story() -> anyhow::Result<PathBuf> {
 /// # Errors
 /// When a program is missing; its package is named.
 pub fn story_with_gpt() -> anyhow::Result<PathBuf> {
-    small("story-gpt-1.img", Label::Gpt)
+    small("story-gpt-2.img", Label::Gpt)
 }
 
 fn small(name: &str, label: Label) -> anyhow::Result<PathBuf> {
@@ -222,7 +227,7 @@ fn story_tree(root: &Path) -> anyhow::Result<()> {
 /// # Errors
 /// When mmdebstrap fails.
 pub fn debian() -> anyhow::Result<PathBuf> {
-    let image = cache().join("debian-1.img");
+    let image = cache().join("debian-2.img");
     made_once(&image, |image| {
         let tree = tempfile::tempdir()?;
         let root = tree.path().join("root");

@@ -118,6 +118,11 @@ impl Rack {
         lock(&self.slots[index]).board.agent = agent.into();
     }
 
+    /// Makes a board one of another model from its next boot on.
+    pub fn set_model(&self, index: usize, model: &str) {
+        lock(&self.slots[index]).board.model = model.into();
+    }
+
     /// The inventory of this rack behind a program that switches its ports, as `piseduce node import` takes it.
     pub fn inventory(&self) -> String {
         let program = program("piseduce-bench-node");

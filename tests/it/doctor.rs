@@ -122,6 +122,36 @@ fn said(doctor: &mut std::process::Command) -> Said {
 }
 
 #[test]
+fn network_boot_is_looked_at_where_it_is_set() {
+    let mut head = Head::stopped();
+    let address = piseduce_tests::coordinator::free_udp_address().unwrap();
+    head.change_settings("[limits]", &format!("[netboot]\ntftp = \"{address}\"\n[limits]"));
+    let other = std::net::UdpSocket::bind(address).unwrap();
+    head.fails("tftp", &["another program has", "end the other TFTP server"]);
+    drop(other);
+    head.fails("boot_root", &["no boot root was built", "piseduce boot-root build --debian --ram"]);
+    let version = head.data("boot-roots/one");
+    fs::create_dir_all(version.join("files")).unwrap();
+    fs::write(version.join("files/config.txt"), "a=1").unwrap();
+    let hash = "0000000000000000000000000000000000000000000000000000000000000000";
+    let describe = |hash: &str| {
+        let files = serde_json::json!({ "config.txt": { "bytes": 3, "blake3": hash } });
+        let description = serde_json::json!({
+            "schema": 1, "version": "one", "kind": "ram", "command_line": "", "packages": {}, "agent": "", "files": files,
+        });
+        fs::write(version.join("boot-root.json"), description.to_string()).unwrap();
+    };
+    describe(hash);
+    std::os::unix::fs::symlink("one", head.data("boot-roots/current")).unwrap();
+    head.fails("boot_root", &["config.txt of one is missing, cannot be read or is damaged"]);
+    describe(&piseduce_protocol::id::Hash::of(b"a=1").to_string());
+    head.coordinator.resume().unwrap();
+    let said = head.doctor();
+    assert_eq!((said.of("tftp").0, said.of("boot_root").0), ("ok".into(), "ok".into()), "{:#?}", said.checks);
+    assert!(said.of("tftp").1.contains("boards are answered at"));
+}
+
+#[test]
 fn a_sound_head_is_found_sound_running_and_stopped() {
     let mut head = Head::new();
     let link = || head.doctor().of("broker_link");

@@ -6,6 +6,7 @@ use piseduce_protocol::cause::CauseKind;
 use piseduce_protocol::state::State;
 use piseduce_tests::lab::{ADMIN, Lab, USER};
 use piseduce_tests::namespace::Namespace;
+use piseduce_tests::process::run;
 use piseduce_tests::wait::wait_for;
 use std::fs;
 use std::net::TcpListener;
@@ -145,6 +146,50 @@ fn a_boards_firmware_gets_the_boot_root_and_its_token_and_nobody_else_does() {
         let alarm = lab.coordinator.get::<NodeView>(USER, "nodes/pi-1").unwrap().alarm;
         assert_eq!(alarm, None, "it was switched on since");
         assert!(!lab.coordinator.logged().contains("piseduce.token="), "no token in the log");
+    });
+}
+
+#[test]
+fn a_pi_3_gets_its_cards_boot_files_until_it_is_freed() {
+    let cable = Cable::new("dc:a6:32:00:00:01");
+    cable.head.within(|| {
+        let lab = lab("");
+        lab.rack.connect(&lab.coordinator.nodes.to_string());
+        lab.rack.set_model(0, "Raspberry Pi 3 Model B Plus Rev 1.3");
+        let none = lab.coordinator.cli(ADMIN, &["node", "boot-files", "pi-1"]).unwrap_err().to_string();
+        assert!(none.contains("boots no card over the network"), "{none}");
+        lab.deploy(&[]);
+        lab.wait_for(0, State::Deployed, 180.0);
+        let ask = |name: &str| cable.ask(&format!("{}/{name}", prefix(&lab)));
+        assert_eq!(cable.ask("bootcode.bin").unwrap(), b"no firmware");
+        assert_eq!(ask("start.elf").unwrap(), b"no firmware either");
+        assert_eq!(ask("start4.elf"), None, "and nothing of the boot root");
+        let line = cable.text(&format!("{}/cmdline.txt", prefix(&lab)));
+        assert!(line.contains("root=PARTUUID=") && !line.contains(" resize"), "{line}");
+        let shown = lab.coordinator.cli(USER, &["node", "boot-files", "pi-1"]).unwrap();
+        assert!(shown.starts_with("pi-1: boot files since ") && shown.contains("by agent"), "{shown}");
+        assert!(shown.contains("kernel8.img"), "{shown}");
+
+        let boot = lab.directory.path().join("boot");
+        fs::create_dir(&boot).unwrap();
+        for (name, text) in
+            [("start.elf", "newer"), ("config.txt", ""), ("cmdline.txt", "root=x"), ("ssh", "")]
+        {
+            fs::write(boot.join(name), text).unwrap();
+        }
+        let archive = lab.directory.path().join("boot.tar").to_string_lossy().into_owned();
+        run("tar", &["-cf", &archive, "-C", &boot.to_string_lossy(), "."]).unwrap();
+        let renew = ["node", "boot-files", "pi-1", "--renew", &archive];
+        lab.coordinator.add_user("bob", "user").unwrap();
+        assert!(lab.coordinator.cli("bob", &renew).is_err(), "for who holds the node only");
+        let renewed = lab.coordinator.cli(USER, &renew).unwrap();
+        assert!(renewed.contains(&format!("by {USER}")) && !renewed.contains("ssh"), "{renewed}");
+        assert_eq!(ask("start.elf").unwrap(), b"newer");
+        assert_eq!(ask("kernel8.img"), None);
+
+        lab.coordinator.cli(USER, &["destroy", "pi-1"]).unwrap();
+        wait_for("the node to be free", 120.0, || lab.status(0), Option::is_none);
+        assert_ne!(ask("start.elf"), Some(b"newer".to_vec()), "the next user's board boots nothing of it");
     });
 }
 

@@ -2,11 +2,13 @@
 //!
 //! Fields are only ever added. Times are milliseconds since 1970 in fields that end in `unix_ms`.
 
+mod boot_files;
 mod deployments;
 mod environments;
 mod inventory;
 mod switches;
 
+pub use boot_files::{BootFileView, BootFilesView};
 pub use deployments::{
     AgentLineView, AgentView, ConsoleEndView, DeployRequest, DeploymentExport, DeploymentHistory,
     DeploymentView, FormView, JournalEntry, LogsView, RunView, ScriptView, Started,

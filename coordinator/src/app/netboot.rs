@@ -4,7 +4,7 @@ use crate::machine::event::Asked;
 use crate::netboot::desk::{Desk, House, Known};
 use crate::netboot::question::Whose;
 use crate::netboot::tftp::{Server, TftpError};
-use crate::netboot::{BootRoots, CommandLines, Strangers, neighbour};
+use crate::netboot::{BootRoots, CardFiles, CommandLines, Strangers, neighbour};
 use crate::runner::{Board, Handle, NodeView};
 use piseduce_protocol::id::Serial;
 use std::net::SocketAddr;
@@ -22,6 +22,8 @@ pub(super) struct Netboot {
     pub(super) runner: Handle,
     /// What nodes boot in order to be worked on.
     pub(super) roots: BootRoots,
+    /// The boot files of cards that are booted over the network.
+    pub(super) cards: CardFiles,
     /// Who asks and is not registered.
     pub(super) strangers: Strangers,
     /// What boot roots are told.
@@ -44,7 +46,7 @@ impl Netboot {
                 }
             }
         });
-        let desk = Desk::new(nodes, self.roots, self.strangers, self.command_lines);
+        let desk = Desk::new(nodes, self.roots, self.cards, self.strangers, self.command_lines);
         Server::bind(address, desk, neighbour::mac_of).await
     }
 }
@@ -67,6 +69,7 @@ impl House for Nodes {
             mac: node.node.attributes.mac.clone(),
             boot: node.boot(),
             view: node.boot_view(),
+            card: node.card(),
         };
         meant.iter().map(known).collect()
     }

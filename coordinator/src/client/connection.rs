@@ -5,7 +5,7 @@ use crate::api::ErrorBody;
 use clap::Args;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::io::Read as _;
+use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -143,6 +143,17 @@ impl Connection {
     /// What the coordinator answers, or that it does not.
     pub fn post_bytes(&self, path: &str, bytes: &[u8]) -> Result<(), ClientError> {
         self.answer(self.agent.post(self.at(path)).header("Authorization", &self.authorization).send(bytes))
+    }
+
+    /// Replaces a resource by all that `bytes` has.
+    ///
+    /// # Errors
+    /// What the coordinator answers, or that it does not.
+    pub fn put_all<T: DeserializeOwned>(&self, path: &str, bytes: &mut impl Read) -> Result<T, ClientError> {
+        let request = self.agent.put(self.at(path)).header("Authorization", &self.authorization);
+        // Nobody knows how long that takes; only the answer itself has a limit.
+        let request = request.config().timeout_global(None).timeout_recv_response(Some(ANSWER_MAX)).build();
+        self.answer(request.send(ureq::SendBody::from_reader(bytes)))
     }
 
     /// Removes a resource.

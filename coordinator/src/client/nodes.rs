@@ -4,7 +4,9 @@ use super::commands::Nodes;
 use super::connection::{Connection, level};
 use super::error::ClientError;
 use super::tables;
-use crate::api::{DiscoveredView, ImportedView, Inventory, NodeView, ReservationView, ReserveRequest};
+use crate::api::{
+    BootFilesView, DiscoveredView, ImportedView, Inventory, NodeView, ReservationView, ReserveRequest,
+};
 use crate::domain::reservation::utc;
 use crate::print::{Output, Screen};
 use clap::Subcommand;
@@ -28,6 +30,15 @@ pub enum NodeCommand {
     },
     /// Boards that ask what to boot and are not registered
     Discovered,
+    /// What a Pi 3 boots its card with over the network; renew it after the node's kernel was upgraded
+    BootFiles {
+        /// The node's name
+        node: String,
+        /// A tar archive of the boot partition, `-` for standard input, such as
+        /// `ssh pi-3 tar -C /boot/firmware -c . | piseduce node boot-files pi-3 --renew -`
+        #[arg(long, value_name = "FILE")]
+        renew: Option<PathBuf>,
+    },
     /// Prove that free or quarantined nodes come back into the boot root and can be wiped; frees those that do
     Test(Nodes),
 }
@@ -55,6 +66,19 @@ pub(super) fn node(connection: &Connection, output: Output, command: NodeCommand
         NodeCommand::Discovered => {
             let boards: Vec<DiscoveredView> = connection.get("discovered")?;
             output.tell("discovered", &boards, |boards| tables::discovered(boards, screen));
+        }
+        NodeCommand::BootFiles { node, renew } => {
+            let path = format!("nodes/{}/boot-files", level(&node));
+            let files: BootFilesView = match renew {
+                None => connection.get(&path)?,
+                Some(file) if file.as_os_str() == "-" => connection.put_all(&path, &mut std::io::stdin())?,
+                Some(file) => {
+                    let opened = std::fs::File::open(&file);
+                    connection
+                        .put_all(&path, &mut opened.map_err(|source| ClientError::Read { file, source })?)?
+                }
+            };
+            output.tell("boot_files", &files, |files| tables::boot_files(files, screen));
         }
         NodeCommand::Test(_) => unreachable!("it is followed like a deployment"),
         NodeCommand::Import { file } => {

@@ -6,8 +6,8 @@ pub(super) use switches::{detected, switch, switches, watts};
 
 use super::table::{Cell, Look, pairs, printable, table};
 use crate::api::{
-    ConsoleEndView, ConsoleView, DeploymentHistory, DeploymentView, DiscoveredView, EnvironmentView,
-    ImageView, JournalEntry, NodeView, PartitionView, ScriptView,
+    BootFileView, BootFilesView, ConsoleEndView, ConsoleView, DeploymentHistory, DeploymentView,
+    DiscoveredView, EnvironmentView, ImageView, JournalEntry, NodeView, PartitionView, ScriptView,
 };
 use crate::domain::reservation::utc;
 use crate::print::Screen;
@@ -116,6 +116,12 @@ pub(super) fn discovered(boards: &[DiscoveredView], screen: Screen) -> String {
     };
     let heading = ["ADDRESS", "SERIAL", "MODEL (A GUESS)", "SWITCH", "PORT", "IP", "LAST ASKED", "FOR"];
     table(&heading, boards.iter().map(row).collect(), screen)
+}
+
+pub(super) fn boot_files(files: &BootFilesView, screen: Screen) -> String {
+    let row = |file: &BootFileView| vec![printable(&file.name).into(), file.bytes.to_string().into()];
+    let list = table(&["FILE", "BYTES"], files.files.iter().map(row).collect(), screen);
+    format!("{}: boot files since {}, by {}\n{list}", files.node, utc(files.since_unix_ms), files.by)
 }
 
 /// Where a deployment is, why, and whose it is.

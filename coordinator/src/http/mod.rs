@@ -4,6 +4,7 @@
 mod api;
 mod auth;
 mod boot;
+mod boot_files;
 mod error;
 mod first_boot;
 mod images;
@@ -15,7 +16,7 @@ use crate::console::Consoles;
 use crate::credentials::Credentials;
 use crate::image::Library;
 use crate::netboot::question::Questions;
-use crate::netboot::{CommandLines, Strangers};
+use crate::netboot::{CardFiles, CommandLines, Strangers};
 use crate::power::Lines;
 use crate::runner::{Board, Handle};
 use crate::store::Store;
@@ -58,6 +59,8 @@ pub struct Inner {
     pub command_lines: Arc<CommandLines>,
     /// Boards that ask what to boot and are not registered.
     pub strangers: Strangers,
+    /// The boot files of cards that are booted over the network.
+    pub cards: CardFiles,
     /// What firmware that boots over HTTP asked for.
     pub questions: Mutex<Questions>,
     /// The nodes' listener's address as nodes reach it.
@@ -92,6 +95,7 @@ pub fn nodes(shared: Shared) -> Router {
     Router::new()
         .merge(images::routes())
         .merge(boot::routes())
+        .merge(boot_files::routes())
         .merge(first_boot::routes().layer(DefaultBodyLimit::max(REPORT_BYTES_MAX)))
         .with_state(shared)
 }

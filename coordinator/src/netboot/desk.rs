@@ -4,6 +4,7 @@
 //! It knows no sockets: see `tftp.rs`.
 
 use super::boot_root::{BootRoot, BootRoots};
+use super::card_files::{CardFiles, Owner};
 use super::command_line::CommandLines;
 use super::question::{Novelty, Question, Questions, Whose, model_guess};
 use super::stranger::{Stranger, Strangers};
@@ -32,6 +33,8 @@ pub struct Known {
     pub boot: BootNumber,
     /// What it gets.
     pub view: View,
+    /// The run that wrote its card.
+    pub card: Option<Owner>,
 }
 
 /// What the desk needs of the house.
@@ -59,6 +62,7 @@ pub enum Answer {
 pub struct Desk<H> {
     house: H,
     roots: BootRoots,
+    cards: CardFiles,
     strangers: Strangers,
     lines: Arc<CommandLines>,
     questions: Questions,
@@ -68,8 +72,14 @@ pub struct Desk<H> {
 
 impl<H: House> Desk<H> {
     /// A desk with these boot roots.
-    pub fn new(house: H, roots: BootRoots, strangers: Strangers, lines: Arc<CommandLines>) -> Self {
-        Desk { house, roots, strangers, lines, questions: Questions::default(), begun: HashMap::new() }
+    pub fn new(
+        house: H,
+        roots: BootRoots,
+        cards: CardFiles,
+        strangers: Strangers,
+        lines: Arc<CommandLines>,
+    ) -> Self {
+        Desk { house, roots, cards, strangers, lines, questions: Questions::default(), begun: HashMap::new() }
     }
 
     /// A kernel was sent whole.
@@ -101,13 +111,35 @@ impl<H: House> Desk<H> {
             None => {}
         }
         match known.view {
-            // A bootloader that finds nothing goes on to the card at once.
-            View::Card => Answer::NotFound,
+            View::Card => self.card(known, &question),
             View::BootRoot(boot) => {
                 let words = self.lines.of(known.serial, boot);
                 self.boot_root(known, &question, novelty, &words)
             }
             View::Hold => self.boot_root(known, &question, novelty, ""),
+        }
+    }
+
+    /// A bootloader that finds nothing goes on to the card at once. A Pi 3 does not: it gets the boot files that its agent uploaded,
+    /// with the words for this card.
+    fn card(&mut self, known: &Known, question: &Question) -> Answer {
+        let Some(owner) = known.card.filter(|owner| self.cards.description(*owner).is_some()) else {
+            return Answer::NotFound;
+        };
+        let is_bare = question.whose == Whose::Asker;
+        if is_bare && question.file != SECOND_STAGE {
+            return Answer::NotFound;
+        }
+        match self.cards.file(owner, &question.file) {
+            Some(path) => Answer::File(path, None),
+            // An image without one is begun by the boot root's.
+            None if question.file == SECOND_STAGE => {
+                match self.root(known).and_then(|root| root.file(SECOND_STAGE)) {
+                    Some(path) => Answer::File(path, None),
+                    None => Answer::NotFound,
+                }
+            }
+            None => Answer::NotFound,
         }
     }
 
@@ -192,6 +224,8 @@ fn is_kernel(file: &str) -> bool {
 mod tests {
     use super::*;
     use crate::credentials::Credentials;
+    use piseduce_protocol::boot_files::BootFile;
+    use piseduce_protocol::id::{DeploymentId, Hash, Run};
     use piseduce_protocol::seal::SiteKey;
     use piseduce_protocol::topic::Site;
     use std::fs;
@@ -241,6 +275,7 @@ mod tests {
             mac: MAC.into(),
             boot: BootNumber(3),
             view,
+            card: None,
         });
         let lines = CommandLines {
             site: Site::new("main").unwrap(),
@@ -250,7 +285,8 @@ mod tests {
             credentials: Credentials::new(SiteKey([7; 32])),
         };
         let strangers = Strangers::default();
-        let desk = Desk::new(nodes.clone(), roots, strangers.clone(), Arc::new(lines));
+        let cards = CardFiles::at(scratch.path().join("card-files"));
+        let desk = Desk::new(nodes.clone(), roots, cards, strangers.clone(), Arc::new(lines));
         Bench { nodes, strangers, desk, _scratch: scratch }
     }
 
@@ -319,6 +355,35 @@ mod tests {
             assert!(matches!(bench.ask(name), Answer::NotFound), "{name}");
         }
         assert_eq!(bench.nodes.asked.lock().unwrap().len(), 3, "and shows that it lives");
+    }
+
+    #[test]
+    fn a_pi_3_gets_the_boot_files_of_its_card_and_nobody_elses() {
+        let mut bench = bench(View::Card);
+        let serial = Serial(0x1000_0000_0000_00ab);
+        let owner = Owner { serial, deployment: DeploymentId(7), run: Run(1) };
+        let mut list = Vec::new();
+        for name in ["start.elf", "config.txt", "cmdline.txt"] {
+            let part = bench.desk.cards.receive(owner, name).unwrap();
+            bench.desk.cards.received(owner, name, part).unwrap();
+            list.push(BootFile { name: name.into(), bytes: 0, hash: Hash::of(b"") });
+        }
+        bench.desk.cards.complete(owner, "agent", &list).unwrap();
+        assert!(
+            matches!(bench.ask("000000ab/start.elf"), Answer::NotFound),
+            "no run of this node's wrote it"
+        );
+        bench.change(|known| known.card = Some(owner));
+        assert!(path(bench.ask("000000ab/start.elf")).contains("/card-files/"));
+        assert!(matches!(bench.ask("000000ab/start4.elf"), Answer::NotFound), "and nothing of the boot root");
+        assert!(
+            path(bench.ask("bootcode.bin")).contains("/one/files/"),
+            "but its second stage, if it has none"
+        );
+        assert!(matches!(bench.ask("start.elf"), Answer::NotFound));
+        bench.change(|known| known.view = View::Hold);
+        let Answer::Text(line) = bench.ask("000000ab/cmdline.txt") else { panic!("no command line") };
+        assert_eq!(line, "panic=10\n", "held, it gets the boot root");
     }
 
     #[test]

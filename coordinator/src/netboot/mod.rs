@@ -1,6 +1,7 @@
 //! What a node's firmware gets when it asks.
 
 pub mod boot_root;
+pub mod card_files;
 pub mod command_line;
 pub mod desk;
 pub mod neighbour;
@@ -10,5 +11,6 @@ pub mod tftp;
 pub mod view;
 
 pub use boot_root::{BootRoot, BootRootError, BootRoots};
+pub use card_files::CardFiles;
 pub use command_line::CommandLines;
 pub use stranger::{Stranger, Strangers};

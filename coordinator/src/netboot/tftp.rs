@@ -206,7 +206,7 @@ mod tests {
     use crate::netboot::desk::Known;
     use crate::netboot::question::Whose;
     use crate::netboot::view::View;
-    use crate::netboot::{BootRoots, CommandLines, Strangers};
+    use crate::netboot::{BootRoots, CardFiles, CommandLines, Strangers};
     use piseduce_protocol::id::{BootNumber, Serial};
     use piseduce_protocol::seal::SiteKey;
     use piseduce_protocol::topic::Site;
@@ -218,8 +218,13 @@ mod tests {
 
     impl House for One {
         fn nodes(&self, whose: &Whose) -> Vec<Known> {
-            let known =
-                Known { serial: Serial(0xab), mac: MAC.into(), boot: BootNumber(1), view: View::Hold };
+            let known = Known {
+                serial: Serial(0xab),
+                mac: MAC.into(),
+                boot: BootNumber(1),
+                view: View::Hold,
+                card: None,
+            };
             if *whose == Whose::Serial(0xab) { vec![known] } else { vec![] }
         }
         fn asked(&self, _: Serial, asked: Asked) {
@@ -285,7 +290,8 @@ mod tests {
             credentials: Credentials::new(SiteKey([7; 32])),
         };
         let asked = Arc::new(Mutex::new(vec![]));
-        let desk = Desk::new(One(asked.clone()), roots, Strangers::default(), Arc::new(lines));
+        let cards = CardFiles::at(scratch.path().join("card-files"));
+        let desk = Desk::new(One(asked.clone()), roots, cards, Strangers::default(), Arc::new(lines));
         let server = Server::bind("127.0.0.1:0".parse().unwrap(), desk, |_| Some(MAC.into())).await.unwrap();
         let address = server.address();
         let serving = tokio::spawn(server.serve());

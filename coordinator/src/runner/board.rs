@@ -6,6 +6,7 @@ use crate::clock::UnixMs;
 use crate::domain::node::Node;
 use crate::domain::reservation::ReservationId;
 use crate::machine::Live;
+use crate::netboot::card_files::Owner;
 use crate::netboot::view::{View, view};
 use crate::store::JournalId;
 use piseduce_protocol::id::{BootNumber, DeploymentId, Serial};
@@ -61,6 +62,12 @@ impl NodeView {
     /// What the node's firmware gets when it asks.
     pub fn boot_view(&self) -> View {
         view(self.deployment.as_ref().map(|deployment| &deployment.live.deployment))
+    }
+
+    /// The run that wrote its card, or is about to.
+    pub fn card(&self) -> Option<Owner> {
+        let now = &self.deployment.as_ref()?.live.deployment;
+        Some(Owner { serial: self.node.attributes.serial, deployment: now.id, run: now.run })
     }
 
     /// What everybody may read.

@@ -12,6 +12,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// Files here are small texts; a larger one is not read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// Directories below this depth are not looked into.
+const DEPTH_MAX: usize = 4;
+/// So many may wait to be looked into: a broken FAT may have circles.
+const DIRECTORIES_MAX: usize = 256;
+
 /// Why a FAT file system could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum FatError {
@@ -29,6 +34,13 @@ pub enum FatError {
         #[source]
         source: io::Error,
     },
+}
+
+impl FatError {
+    /// Reading the open file `name` failed.
+    pub fn reading(name: &str, error: io::Error) -> FatError {
+        failed("read", name)(error)
+    }
 }
 
 /// The open root directory of a FAT file system.
@@ -81,6 +93,58 @@ impl Fat<'_, '_> {
         match content.len() as u64 > FILE_BYTES_MAX {
             true => Err(failed("read", name)(io::Error::other("it is larger than 1 MiB"))),
             false => Ok(Some(content)),
+        }
+    }
+
+    /// The paths of all files that `is_wanted`, and their sizes; at most `count_max` and one.
+    ///
+    /// # Errors
+    /// [`FatError`].
+    pub fn files(
+        &self,
+        is_wanted: impl Fn(&str) -> bool,
+        count_max: usize,
+    ) -> Result<Vec<(String, u64)>, FatError> {
+        let mut found = Vec::new();
+        let mut directories = vec![(String::new(), self.file_system.root_dir())];
+        while let Some((path, directory)) = directories.pop() {
+            for entry in directory.iter() {
+                let entry =
+                    entry.map_err(failed("list", if path.is_empty() { "the root" } else { &path }))?;
+                let name = entry.file_name();
+                if name == "." || name == ".." {
+                    continue;
+                }
+                let inner = if path.is_empty() { name } else { format!("{path}/{name}") };
+                if entry.is_dir() && inner.matches('/').count() < DEPTH_MAX {
+                    directories.push((inner, entry.to_dir()));
+                } else if entry.is_file() && is_wanted(&inner) {
+                    found.push((inner, entry.len()));
+                }
+                if found.len() > count_max || directories.len() > DIRECTORIES_MAX {
+                    return Ok(found);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The file `path`, to be read from its beginning.
+    ///
+    /// # Errors
+    /// [`FatError`], also when there is none.
+    pub fn reader(&self, path: &str) -> Result<impl Read, FatError> {
+        self.file_system.root_dir().open_file(path).map_err(failed("open", path))
+    }
+
+    /// Removes the file `name` from the root directory; one that is not there is gone already.
+    ///
+    /// # Errors
+    /// [`FatError`].
+    pub fn remove(&self, name: &str) -> Result<(), FatError> {
+        match self.file_system.root_dir().remove(name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", name)(error)),
+            _ => Ok(()),
         }
     }
 

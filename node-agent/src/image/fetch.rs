@@ -3,6 +3,8 @@
 //! Connections are kept and made anew as the head closes them; what stalls or fails is tried again until
 //! nothing has come for a while. It knows paths and hashes, and nothing about cards.
 
+mod put;
+
 use super::Source;
 use crate::backoff::Backoff;
 use crate::cancel::{Cancel, Cancelled};
@@ -59,8 +61,8 @@ pub enum FetchError {
         #[source]
         source: Box<ureq::Error>,
     },
-    /// The head does not have it or does not give it.
-    #[error("failed to fetch {url}: the head node answers {status}")]
+    /// The head does not have it, or does not give or take it.
+    #[error("the head node answers {status} for {url}")]
     Refused {
         /// What was fetched.
         url: String,

@@ -4,7 +4,6 @@
 //! and `card/fat.rs`.
 
 pub mod cloud_init;
-pub mod cmdline;
 pub mod family;
 pub mod first_boot;
 pub mod hostname;

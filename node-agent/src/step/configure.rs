@@ -27,6 +27,7 @@ impl Step<'_> {
 
     pub(super) fn user_conf(&self) -> Result<String, StepError> {
         let Some(family) = family::find(&self.session.manifest.family)? else {
+            self.hand_over_boot_files()?;
             self.commit()?;
             return Ok("the environment is opaque and is not configured; the card boots now".into());
         };
@@ -37,6 +38,7 @@ impl Step<'_> {
             self.configure_boot(family, settings)?;
         }
         self.configure_root(|tree| family.configure_user(tree, settings))?;
+        self.hand_over_boot_files()?;
         self.commit()?;
         Ok("the user is configured; the card boots now".into())
     }

@@ -4,6 +4,7 @@
 //! repeated; none knows the order of the states. While any of them works, the card has no partition
 //! table: only the end of `user_conf` makes the card bootable.
 
+mod boot_files;
 pub mod cause;
 mod commit;
 mod configure;
@@ -50,6 +51,10 @@ pub struct Node {
     pub patience: Duration,
     /// Unlocks configuration bundles.
     pub bundle_key: [u8; 32],
+    /// Proves what is uploaded.
+    pub upload_key: [u8; 32],
+    /// What its device tree calls it.
+    pub model: String,
 }
 
 /// One thing to do.

@@ -12,9 +12,9 @@ use crate::image::chunk::ChunkSet;
 use crate::image::sample::{CHUNK, Sample, noise};
 use crate::image::withheld::Withheld;
 use crate::image::{Scene, check, copy, plan};
-use crate::os::cmdline;
 use crate::step::cause::StepError;
 use crate::step::commit::put_table;
+use piseduce_protocol::boot_files;
 use piseduce_protocol::manifest::ChunkKind;
 use piseduce_protocol::table::{GPT_SIGNATURE, SECTOR_BYTES, Table};
 use rustix::io::Errno;
@@ -95,7 +95,7 @@ impl Case {
         copy::copy_range(scene, &self.image, &boot)?;
         fat::edit(card, boot.start, boot.end - boot.start, |fat| {
             let old = fat.read("cmdline.txt")?.unwrap_or_default();
-            fat.write("cmdline.txt", cmdline::disarmed(&String::from_utf8_lossy(&old)).as_bytes())
+            fat.write("cmdline.txt", boot_files::disarmed(&String::from_utf8_lossy(&old)).as_bytes())
         })?;
         Ok(put_table(card, &self.table, &self.withheld)?)
     }

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 pub(crate) const TICKET: Ticket = Ticket { deployment: DeploymentId(7), run: Run(2), seq: Seq(1) };
 pub(crate) const BUNDLE_KEY: [u8; 32] = [9; 32];
+const UPLOAD_KEY: [u8; 32] = [8; 32];
 pub(crate) const CARD_BYTES: u64 = 256 << 20;
 
 /// 2026-11-23 15:30:00 UTC, in milliseconds since 1970.
@@ -60,6 +61,8 @@ impl<C> Rig<C> {
             head: head.address.clone(),
             patience: Duration::from_millis(500),
             bundle_key: BUNDLE_KEY,
+            upload_key: UPLOAD_KEY,
+            model: "Raspberry Pi 4 Model B Rev 1.4".into(),
         };
         let work = Work {
             state: State::EnvCopy,

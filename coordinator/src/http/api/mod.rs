@@ -1,5 +1,6 @@
 //! `/api/v1`: one file a resource.
 
+mod boot_files;
 mod consoles;
 mod deployments;
 mod discovered;
@@ -30,6 +31,7 @@ pub(super) fn routes() -> Router<Shared> {
         .merge(nodes::routes())
         .merge(discovered::routes())
         .merge(consoles::routes())
+        .merge(boot_files::routes())
         .merge(reservations::routes())
         .merge(environments::routes())
         .merge(deployments::routes())

@@ -25,7 +25,8 @@ enum Running {
     Yes(HealthView, Addresses),
 }
 
-pub(super) fn examine(config: &Config) -> Vec<Check> {
+/// Whether our coordinator runs, and what was found.
+pub(super) fn examine(config: &Config) -> (bool, Vec<Check>) {
     let running = running(config);
     let mut checks = vec![coordinator(&running)];
     let mut listeners = vec![("people", "people", &config.people), ("nodes", "nodes", &config.nodes)];
@@ -46,7 +47,7 @@ pub(super) fn examine(config: &Config) -> Vec<Check> {
     if let Running::Yes(health, _) = &running {
         checks.push(broker_link(health));
     }
-    checks
+    (!matches!(running, Running::No), checks)
 }
 
 /// A broker that is not ours: whether there is one where the settings say, and whether we know our accounts there.

@@ -4,6 +4,7 @@
 mod contents;
 mod head;
 mod listeners;
+mod netboot;
 
 use super::ConfigOption;
 use crate::print::Output;
@@ -106,7 +107,9 @@ fn examine(option: &ConfigOption) -> Vec<Check> {
     checks.push(head::clock(config.trust_unsynchronised));
     if readable {
         checks.extend(head::site_key(directory));
-        checks.extend(listeners::examine(&config));
+        let (is_running, found) = listeners::examine(&config);
+        checks.extend(found);
+        checks.extend(netboot::examine(&config, is_running));
         checks.extend(contents::examine(directory));
     }
     checks

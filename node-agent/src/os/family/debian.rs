@@ -5,8 +5,9 @@
 
 use super::{ConfigureError, Family, Settings};
 use crate::card::fat::Fat;
-use crate::os::{cloud_init, cmdline, first_boot, hostname, ssh, time, users};
+use crate::os::{cloud_init, first_boot, hostname, ssh, time, users};
 use crate::tree::{Ownership, Tree};
+use piseduce_protocol::boot_files;
 use piseduce_protocol::bundle::HostKey;
 
 pub(super) struct Debian;
@@ -65,7 +66,7 @@ impl Family for Debian {
 
     fn configure_boot(&self, boot: &Fat<'_, '_>, settings: Settings<'_>) -> Result<(), ConfigureError> {
         if let Some(old) = boot.read("cmdline.txt")? {
-            let new = cmdline::disarmed(&String::from_utf8_lossy(&old));
+            let new = boot_files::disarmed(&String::from_utf8_lossy(&old));
             boot.write("cmdline.txt", new.as_bytes())?;
         }
         if boot.read(cloud_init::USER_DATA_NAME)?.is_some() {
