@@ -111,7 +111,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         strangers: strangers.clone(),
         command_lines: command_lines.clone(),
     };
-    let tftp = match config.tftp {
+    let tftp = match config.netboot.tftp {
         Some(address) => {
             tokio::spawn(card_watch::watch(board.clone(), handle.clone(), neighbour::addresses_of));
             Some(netboot.bind(address).await?)

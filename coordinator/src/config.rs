@@ -4,8 +4,10 @@
 
 mod broker;
 mod limits;
+mod netboot;
 
 pub use broker::{Accounts, Broker, External};
+pub use netboot::Netboot;
 
 use crate::machine::Policy;
 use crate::store::Retention;
@@ -31,8 +33,8 @@ pub struct Config {
     pub people: Listener,
     /// The broker.
     pub broker: Broker,
-    /// Where nodes' firmware is answered over TFTP (UDP); none: nodes boot by other means.
-    pub tftp: Option<SocketAddr>,
+    /// Network boot.
+    pub netboot: Netboot,
     /// The machine's limits.
     pub policy: Policy,
     /// Whether the head's clock is believed although nothing keeps it right.
@@ -134,7 +136,7 @@ impl Config {
             nodes: top.section("nodes")?.listener("0.0.0.0:8070")?,
             people: top.section("people")?.listener("127.0.0.1:8080")?,
             broker: top.section("broker")?.broker()?,
-            tftp: top.section("netboot")?.netboot()?,
+            netboot: top.section("netboot")?.netboot()?,
             policy: Policy::default(),
             trust_unsynchronised: top.section("clock")?.clock()?,
             hold: Duration::ZERO,
@@ -237,12 +239,6 @@ impl<'a> Section<'a> {
         Ok(Listener { listen, advertised })
     }
 
-    fn netboot(mut self) -> Result<Option<SocketAddr>, ConfigError> {
-        let tftp = self.address("tftp")?;
-        self.finish()?;
-        Ok(tftp)
-    }
-
     fn clock(mut self) -> Result<bool, ConfigError> {
         let trust = match self.table.remove("trust_unsynchronised") {
             None => false,
@@ -296,8 +292,11 @@ impl<'a> Section<'a> {
     fn finish(self) -> Result<(), ConfigError> {
         let known = match self.name {
             "" => {
-                "site, data_directory, [nodes], [people], [broker], [limits], [release], [clock], [retention]"
+                "site, data_directory, [nodes], [people], [broker], [netboot], [limits], [release], [clock], \
+                 [retention]"
             }
+            "netboot" => "tftp, [[netboot.network]]",
+            "netboot.network" => "interface, head, dhcp, range, gateway, dns, ntp",
             "release" => "wipe, wipe_when",
             "clock" => "trust_unsynchronised",
             "retention" => "journal_days, output_days",
@@ -376,6 +375,22 @@ mod tests {
             (
                 with("[retention]\njournal = 1"),
                 ["retention.journal is", "not a setting", "journal_days, output_days"],
+            ),
+            (
+                with("[netboot]\n[[netboot.network]]\ninterface = \"eth1\"\nhead = \"10.0.0.1\""),
+                ["netboot.network.head", "\"10.0.0.1\"", "such as \"10.0.0.1/24\""],
+            ),
+            (
+                with(
+                    "[netboot]\n[[netboot.network]]\ninterface = \"eth1\"\nhead = \"10.0.0.1/24\"\ndns = \"dns\"",
+                ),
+                ["netboot.network.dns", "\"dns\"", "an address or a list of them"],
+            ),
+            (
+                with(
+                    "[netboot]\n[[netboot.network]]\ninterface = \"eth1\"\nhead = \"10.0.0.1/24\"\nrange = \"10.0.1.5-10.0.1.9\"",
+                ),
+                ["netboot.network", "not allowed", "10.0.1.5 is no address in 10.0.0.0/24"],
             ),
             (with("[limit]\nhold_s = 1"), ["limit is", "not a setting", "[limits]"]),
         ];

@@ -9,6 +9,7 @@ use piseduce_coordinator::client::error::{EXIT_ENDED_BADLY, EXIT_FAILED};
 use piseduce_coordinator::client::{ClientError, ConnectionOptions, Ended};
 use piseduce_coordinator::operate::backup::{self, restore};
 use piseduce_coordinator::operate::boot_root::{self, BootRootCommand};
+use piseduce_coordinator::operate::netboot::{self, NetbootCommand};
 use piseduce_coordinator::operate::user::UserCommand;
 use piseduce_coordinator::operate::{ConfigOption, doctor, environment, user};
 use piseduce_coordinator::print::{self, Output};
@@ -62,6 +63,9 @@ enum Top {
     /// What nodes boot in order to be worked on
     #[command(subcommand)]
     BootRoot(BootRootCommand),
+    /// DHCP and TFTP for the nodes of this head
+    #[command(subcommand)]
+    Netboot(NetbootCommand),
     /// Images that can be deployed
     #[command(subcommand)]
     Environment(Environments),
@@ -158,6 +162,7 @@ fn run(arguments: Arguments, output: Output) -> anyhow::Result<Ended> {
         Top::Restore(arguments) => runtime()?.block_on(restore::restore(arguments))?,
         Top::User(command) => runtime()?.block_on(user::run(command, output))?,
         Top::BootRoot(command) => runtime()?.block_on(boot_root::run(command, output))?,
+        Top::Netboot(command) => netboot::run(&command, output)?,
         Top::Environment(Environments::Add(add)) => runtime()?.block_on(environment::add(add, output))?,
         Top::Environment(Environments::List) => ask(EnvironmentCommand::List)?,
         Top::Environment(Environments::Show { name }) => ask(EnvironmentCommand::Show(name))?,

@@ -1,27 +1,14 @@
-//! The DHCP server of a rack's network: a real dnsmasq that gives each board its own address and says what Raspberry Pis
-//! need to hear before they boot.
+//! The DHCP server of a rack's network: a real dnsmasq with the settings that `piseduce netboot render` writes.
 
-use crate::firmware::Model;
 use crate::process::mortal_command;
 use crate::wait::wait_for;
 use anyhow::{Context as _, bail};
-use std::fmt::Write as _;
+use piseduce_coordinator::domain::network::{Dhcp, Network};
+use piseduce_coordinator::netboot::dnsmasq::{self, HOSTS, Host, SETTINGS};
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-
-/// A board that it knows.
-pub struct Host {
-    /// Which board it is.
-    pub model: Model,
-    /// Its hardware address.
-    pub mac: String,
-    /// The address that it gets.
-    pub address: Ipv4Addr,
-    /// Its host name.
-    pub name: String,
-}
 
 /// A running dnsmasq.
 pub struct Dnsmasq {
@@ -41,11 +28,24 @@ impl Dnsmasq {
         hosts: &[Host],
     ) -> anyhow::Result<Dnsmasq> {
         fs::create_dir_all(directory)?;
-        let (settings, log) = (directory.join("dnsmasq.conf"), directory.join("dnsmasq.log"));
-        fs::write(&settings, configuration(directory, interface, head, hosts)?)?;
+        fs::write(directory.join(SETTINGS), dnsmasq::settings(&[network(interface, head)?], directory))?;
+        fs::write(directory.join(HOSTS), dnsmasq::hosts(hosts))?;
+        Dnsmasq::run(directory)
+    }
+
+    /// Starts one with the settings that were rendered into `directory`.
+    ///
+    /// # Errors
+    /// When it is not installed, or ends at once.
+    pub fn run(directory: &Path) -> anyhow::Result<Dnsmasq> {
+        let (settings, log) = (directory.join(SETTINGS), directory.join("dnsmasq.log"));
         let output = File::create(&log)?;
         let mut dnsmasq = mortal_command("dnsmasq");
         dnsmasq.arg("--keep-in-foreground").arg(format!("--conf-file={}", settings.display()));
+        // What a distribution's own settings say.
+        let leases = directory.join("leases");
+        dnsmasq.args(["--user=root", "--log-facility=-"]);
+        dnsmasq.arg(format!("--dhcp-leasefile={}", leases.display()));
         dnsmasq.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let child =
             dnsmasq.spawn().context("setpriv cannot be started; Debian's package util-linux has it")?;
@@ -72,26 +72,18 @@ impl Drop for Dnsmasq {
     }
 }
 
-fn configuration(
-    directory: &Path,
-    interface: &str,
-    head: Ipv4Addr,
-    hosts: &[Host],
-) -> Result<String, std::fmt::Error> {
+/// A network of this head's own, with some addresses for boards that nobody knows.
+fn network(interface: &str, head: Ipv4Addr) -> anyhow::Result<Network> {
     let [a, b, c, _] = head.octets();
-    let leases = directory.join("leases");
-    let mut text = format!(
-        "port=0\ninterface={interface}\nbind-interfaces\nuser=root\nlog-facility=-\nlog-dhcp\n\
-         dhcp-leasefile={}\ndhcp-range={a}.{b}.{c}.100,{a}.{b}.{c}.199,255.255.255.0,1h\nno-ping\n\
-         dhcp-vendorclass=set:pi,PXEClient:Arch:00000:UNDI\n\
-         pxe-service=tag:pi,0,\"Raspberry Pi Boot   \"\n\
-         dhcp-option=option:tftp-server,{head}\ndhcp-boot=tag:pi,bootcode.bin,,{head}\n\
-         dhcp-reply-delay=tag:pi3,1\n",
-        leases.display()
-    );
-    for Host { model, mac, address, name } in hosts {
-        let tag = if matches!(model, Model::Pi3 | Model::Pi3Plus) { "set:pi3," } else { "" };
-        writeln!(text, "dhcp-host={mac},{tag}id:*,{address},{name}")?;
-    }
-    Ok(text)
+    let network = Network {
+        interface: interface.into(),
+        head,
+        prefix_length: 24,
+        dhcp: Dhcp::Own,
+        range: Some((Ipv4Addr::new(a, b, c, 100), Ipv4Addr::new(a, b, c, 199))),
+        gateway: None,
+        dns: vec![],
+        ntp: vec![],
+    };
+    Ok(network.checked()?)
 }

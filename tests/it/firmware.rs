@@ -2,7 +2,8 @@
 //! virtual firmware follows documentation and traces of others; no board was asked.
 
 use piseduce_coordinator::api::DiscoveredView;
-use piseduce_tests::dnsmasq::{Dnsmasq, Host};
+use piseduce_coordinator::netboot::dnsmasq::Host;
+use piseduce_tests::dnsmasq::Dnsmasq;
 use piseduce_tests::firmware::{Firmware, From, Hang, Loaded, Model, Settings, Watch};
 use piseduce_tests::lab::{ADMIN, Lab};
 use piseduce_tests::process::run;
@@ -30,7 +31,8 @@ impl Place {
     fn new(model: Model) -> Place {
         let directory = tempfile::tempdir().unwrap();
         let network = RackNetwork::new(&[MAC.to_owned()]).unwrap();
-        let host = Host { model, mac: MAC.into(), address: address(1), name: "pi-1".into() };
+        let is_pi3 = model.is_boot_rom();
+        let host = Host { mac: MAC.into(), name: "pi-1".into(), ip: Some(address(1)), is_pi3 };
         let dnsmasq =
             network.head.within(|| Dnsmasq::start(directory.path(), BRIDGE, HEAD, &[host]).unwrap());
         Place { directory, network, _dnsmasq: dnsmasq }

@@ -22,6 +22,7 @@ mod machine;
 mod monitoring;
 mod netboot;
 mod network;
+mod network_boot;
 mod power;
 mod release;
 mod service;

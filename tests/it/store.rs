@@ -79,6 +79,7 @@ fn node(number: u64, serial: u64) -> NodeAttributes {
         switch: "sw".into(),
         port: number.to_string(),
         watts: None,
+        ip: None,
         console: None,
     }
 }

@@ -6,6 +6,7 @@ use piseduce_protocol::command::Wipe;
 use piseduce_protocol::id::Serial;
 use piseduce_protocol::status::DeploymentStatus;
 use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
 
 /// A node and its deployment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -16,6 +17,9 @@ pub struct NodeView {
     pub serial: Serial,
     /// Its network address.
     pub mac: String,
+    /// Its own IP address, if it has one.
+    #[serde(default)]
+    pub ip: Option<Ipv4Addr>,
     /// Its model.
     pub model: String,
     /// The switch that powers it.
@@ -136,6 +140,9 @@ pub struct NodeEntry {
     /// What it may draw with everything on it, in watts, if that is not what its model may.
     #[serde(default)]
     pub watts: Option<u32>,
+    /// Its own IP address on the nodes' network; without one it gets any of the network's range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<Ipv4Addr>,
     /// The serial device at its UART.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub console: Option<ConsoleSettings>,

@@ -5,6 +5,7 @@ pub mod console;
 pub mod deployment;
 pub mod driver;
 pub mod environment;
+pub mod network;
 pub mod node;
 pub mod reservation;
 pub mod switch;

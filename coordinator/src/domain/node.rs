@@ -5,6 +5,7 @@ use super::deployment::{Deployment, Owed};
 use piseduce_protocol::command::Wipe;
 use piseduce_protocol::id::{BootNumber, Serial};
 use piseduce_protocol::topic::check_level;
+use std::net::Ipv4Addr;
 
 /// A node's own number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,6 +71,8 @@ pub struct NodeAttributes {
     pub port: String,
     /// What it may draw with everything on it, in watts; none: what its model may.
     pub watts: Option<u32>,
+    /// Its own IP address on the nodes' network, if it has one.
+    pub ip: Option<Ipv4Addr>,
     /// The serial device at its UART, if there is one.
     pub console: Option<ConsoleSettings>,
 }
@@ -153,6 +156,7 @@ mod tests {
             switch: "sw".into(),
             port: "1".into(),
             watts: None,
+            ip: None,
             console: None,
         };
         attributes.checked()

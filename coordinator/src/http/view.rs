@@ -29,6 +29,7 @@ pub(super) fn node(shared: &Shared, known: &Known) -> NodeView {
         name: attributes.name.clone(),
         serial: attributes.serial,
         mac: attributes.mac.clone(),
+        ip: attributes.ip,
         model: attributes.model.clone(),
         switch: attributes.switch.clone(),
         port: attributes.port.clone(),
@@ -161,6 +162,7 @@ pub(super) fn attributes(attributes: NodeAttributes) -> NodeEntry {
         switch: attributes.switch,
         port: attributes.port,
         watts: attributes.watts,
+        ip: attributes.ip,
         console: attributes.console,
     }
 }

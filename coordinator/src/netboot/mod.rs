@@ -4,6 +4,8 @@ pub mod boot_root;
 pub mod card_files;
 pub mod command_line;
 pub mod desk;
+pub mod dhcp;
+pub mod dnsmasq;
 pub mod neighbour;
 pub mod question;
 pub mod stranger;

@@ -3,8 +3,10 @@
 
 pub mod backup;
 pub mod boot_root;
+mod check;
 pub mod doctor;
 pub mod environment;
+pub mod netboot;
 pub mod user;
 
 use crate::config::{Config, ConfigError};

@@ -6,6 +6,7 @@ use super::schema::{self, StoreError};
 use super::{inventory, rows, switches};
 use crate::clock::UnixMs;
 use crate::domain::environment::Environment;
+use crate::domain::node::Node;
 use crate::domain::switch::Switch;
 use piseduce_protocol::id::Hash;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
@@ -21,8 +22,8 @@ pub struct Contents {
     pub switches: Vec<Switch>,
     /// The images that an environment or a live deployment needs.
     pub pinned: HashSet<Hash>,
-    /// How many nodes there are.
-    pub nodes: usize,
+    /// The nodes, by name.
+    pub nodes: Vec<Node>,
     /// How many deployments have not ended.
     pub live: usize,
     /// When the last journal entry was written.
@@ -90,7 +91,7 @@ impl Examination {
             environments: inventory::all_environments(&transaction)?,
             switches: switches::all(&transaction)?,
             pinned: pinned_images(&transaction)?,
-            nodes: count("SELECT count(*) FROM nodes")?,
+            nodes: inventory::all_nodes(&transaction)?,
             live: count("SELECT count(*) FROM deployments WHERE state <> 'ended'")?,
             last_entry: one("SELECT max(unix_ms) FROM journal")?.map(UnixMs),
         })

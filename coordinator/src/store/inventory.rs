@@ -56,6 +56,10 @@ pub(super) fn node(row: &Row<'_>) -> Result<Node, StoreError> {
             switch: row.get("switch")?,
             port: row.get("port")?,
             watts: row.get("watts")?,
+            ip: row
+                .get::<_, Option<String>>("ip")?
+                .map(|text| rows::named("IP address", &text))
+                .transpose()?,
             console: row
                 .get::<_, Option<String>>("console")?
                 .map(|text| rows::json("console", text))
@@ -101,9 +105,10 @@ fn put_node(
         imported.unchanged += 1;
         return Ok(());
     }
-    // A console may come, change and go at any time: no deployment rests on it.
+    // Console and address may come, change and go at any time: no deployment rests on them.
     let moves = |before: &Node| {
-        before.attributes != NodeAttributes { console: before.attributes.console.clone(), ..node.clone() }
+        let NodeAttributes { console, ip, .. } = before.attributes.clone();
+        before.attributes != NodeAttributes { console, ip, ..node.clone() }
     };
     if let Some(before) = before.as_ref().filter(|before| moves(before)) {
         let live = "SELECT id FROM deployments WHERE node_id = ? AND state <> 'ended'";
@@ -120,11 +125,11 @@ fn put_node(
     check_unique(connection, node, switch_id)?;
     connection
         .prepare_cached(
-            "INSERT INTO nodes (name, serial, serial_short, mac, model, switch_id, port, watts, console)
-             VALUES (:name, :serial, :short, :mac, :model, :switch, :port, :watts, :console)
+            "INSERT INTO nodes (name, serial, serial_short, mac, model, switch_id, port, watts, ip, console)
+             VALUES (:name, :serial, :short, :mac, :model, :switch, :port, :watts, :ip, :console)
              ON CONFLICT (name) DO UPDATE SET serial = excluded.serial, serial_short = excluded.serial_short,
                mac = excluded.mac, model = excluded.model, switch_id = excluded.switch_id, port = excluded.port,
-               watts = excluded.watts, console = excluded.console",
+               watts = excluded.watts, ip = excluded.ip, console = excluded.console",
         )?
         .execute(named_params! {
             ":name": node.name,
@@ -135,6 +140,7 @@ fn put_node(
             ":switch": switch_id,
             ":port": node.port,
             ":watts": node.watts,
+            ":ip": node.ip.map(|ip| ip.to_string()),
             ":console": node.console.as_ref().map(|console| serde_json::to_string(console).expect("settings have text keys only")),
         })?;
     *if before.is_some() { &mut imported.changed } else { &mut imported.added } += 1;
@@ -148,9 +154,11 @@ fn short(serial: Serial) -> String {
 /// No other node has the board, its address or its outlet.
 fn check_unique(connection: &Connection, node: &NodeAttributes, switch_id: u64) -> Result<(), StoreError> {
     let serial = node.serial.to_string();
+    let ip = node.ip.map(|ip| ip.to_string()).unwrap_or_default();
     let checks = [
         ("serial_short = ?", "serial number", short(node.serial), &serial, "has the same last 8 digits"),
         ("mac = ?", "MAC address", node.mac.clone(), &node.mac, "has it"),
+        ("ip = ?", "IP address", ip.clone(), &ip, "has it"),
     ];
     for (condition, what, value, name, why) in checks {
         let query = format!("SELECT name FROM nodes WHERE {condition} AND name <> ?");
@@ -244,7 +252,7 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn nodes(&self) -> Result<Vec<Node>, StoreError> {
-        self.read(|connection| rows::all(connection, &format!("{NODE} ORDER BY nodes.name"), [], node)).await
+        self.read(all_nodes).await
     }
 
     /// Adds an environment.
@@ -309,6 +317,10 @@ impl Store {
     pub async fn environments(&self) -> Result<Vec<Environment>, StoreError> {
         self.read(all_environments).await
     }
+}
+
+pub(super) fn all_nodes(connection: &Connection) -> Result<Vec<Node>, StoreError> {
+    rows::all(connection, &format!("{NODE} ORDER BY nodes.name"), [], node)
 }
 
 pub(super) fn all_environments(connection: &Connection) -> Result<Vec<Environment>, StoreError> {

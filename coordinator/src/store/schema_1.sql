@@ -34,6 +34,7 @@ CREATE TABLE nodes (
   switch_id    INTEGER NOT NULL REFERENCES switches (id),
   port         TEXT NOT NULL,
   watts        INTEGER,
+  ip           TEXT UNIQUE,
   -- The serial device at the node's UART, as JSON in the words of the inventory.
   console      TEXT,
   boot         INTEGER NOT NULL DEFAULT 0,

@@ -15,10 +15,8 @@ pub use model::{Model, Settings};
 
 use crate::namespace::Namespace;
 use crate::wait::seconds;
-use anyhow::Context as _;
 use config::Config;
 use dhcp::Lease;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use tftp::{Client, Fetched};
 
@@ -299,12 +297,3 @@ impl Firmware<'_> {
 fn command_line(words: &str) -> String {
     words.replace("console=serial0", "console=ttyAMA0")
 }
-
-/// A hardware address as bytes.
-fn mac_bytes(mac: &str) -> anyhow::Result<[u8; 6]> {
-    let bytes: Result<Vec<u8>, _> = mac.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect();
-    bytes?.try_into().ok().with_context(|| format!("{mac} is no hardware address"))
-}
-
-/// The address that everybody listens to.
-const BROADCAST: Ipv4Addr = Ipv4Addr::BROADCAST;

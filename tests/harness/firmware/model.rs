@@ -110,7 +110,8 @@ impl Model {
         }
     }
 
-    pub(super) fn is_boot_rom(self) -> bool {
+    /// Whether it has no bootloader in an EEPROM, and so no settings.
+    pub fn is_boot_rom(self) -> bool {
         matches!(self, Model::Pi3 | Model::Pi3Plus)
     }
 

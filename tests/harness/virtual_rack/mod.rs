@@ -6,7 +6,7 @@ mod machine;
 
 pub use board::{Board, Happened, Identity};
 
-use crate::dnsmasq::{Dnsmasq, Host};
+use crate::dnsmasq::Dnsmasq;
 use crate::firmware::{From, Loaded, Model};
 use crate::images::arm64;
 use crate::rack_network::{BRIDGE, HEAD, RackNetwork, address, tap};
@@ -14,6 +14,7 @@ use crate::switch::SimulatedSwitch;
 use crate::wait::{seconds, wait_for};
 use anyhow::Context as _;
 use machine::Machine;
+use piseduce_coordinator::netboot::dnsmasq::Host;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
@@ -50,7 +51,8 @@ impl VirtualRack {
         let mut boards = Vec::new();
         for identity in identities {
             let Identity { model, mac, name, .. } = identity.clone();
-            hosts.push(Host { model, mac, address: address_of(identity.number)?, name: name.clone() });
+            let ip = Some(address_of(identity.number)?);
+            hosts.push(Host { mac, name: name.clone(), ip, is_pi3: model.is_boot_rom() });
             boards.push(Board::new(&directory.join(name), identity, CARD_BYTES, &network)?);
         }
         let boards = Arc::new(boards);
@@ -85,8 +87,9 @@ impl VirtualRack {
             write!(
                 text,
                 "\n[[node]]\nname = \"{name}\"\nserial = \"{serial}\"\nmac = \"{mac}\"\nmodel = \"{}\"\n\
-                 switch = \"poe-1\"\nport = \"{number}\"\n",
-                model.name()
+                 switch = \"poe-1\"\nport = \"{number}\"\nip = \"{}\"\n",
+                model.name(),
+                address_of(*number)?
             )?;
         }
         Ok(text)

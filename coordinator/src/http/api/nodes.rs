@@ -150,6 +150,7 @@ fn node(entry: NodeEntry) -> Result<NodeAttributes, crate::domain::node::NodeErr
         switch: entry.switch,
         port: entry.port,
         watts: entry.watts,
+        ip: entry.ip,
         console: entry.console,
     };
     attributes.checked()

@@ -91,7 +91,7 @@ fn take(config: &Config, settings: String, backup: &Backup, stop: &AtomicBool) -
     archive::rename(&draft, &backup.output)?;
     Ok(format!(
         "{} nodes, {} live deployments, {} environments {}",
-        contents.nodes,
+        contents.nodes.len(),
         contents.live,
         list.environments.len(),
         if list.images { "with their images" } else { "without images" }

@@ -232,7 +232,7 @@ fn tell(restored: &Restored, file: &Path, backup: &Path) {
         directory.display(),
         list.site,
         utc(list.unix_ms),
-        contents.nodes,
+        contents.nodes.len(),
         contents.environments.len(),
         contents.live
     ));

@@ -59,7 +59,8 @@ fn store(file: &Path) -> Result<(Check, Option<Contents>), StoreError> {
             "store",
             format!(
                 "version {SCHEMA_VERSION}, sound, {} nodes, {} live deployments",
-                contents.nodes, contents.live
+                contents.nodes.len(),
+                contents.live
             ),
         ),
         false => Check::warn(

@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// Whether the directory can be looked into, and what is to be said of it.
-pub(super) fn directory(path: &Path) -> (bool, Vec<Check>) {
+pub(in crate::operate) fn directory(path: &Path) -> (bool, Vec<Check>) {
     let shown = path.display();
     let name = "directory";
     let it = match fs::metadata(path) {
@@ -113,7 +113,7 @@ enum Fitness {
 }
 
 /// Free space, file system and device of the directory, or of where it will be.
-pub(super) fn disk(directory: &Path, floor: u64) -> Vec<Check> {
+pub(in crate::operate) fn disk(directory: &Path, floor: u64) -> Vec<Check> {
     let Some(place) = directory.ancestors().find(|path| path.exists()) else { return Vec::new() };
     let mut checks = Vec::new();
     match FreeSpace::of(place, floor) {
@@ -172,7 +172,7 @@ fn sd_card(place: &Path) -> Option<Check> {
 }
 
 /// The site key's file, which is not read.
-pub(super) fn site_key(directory: &Path) -> Option<Check> {
+pub(in crate::operate) fn site_key(directory: &Path) -> Option<Check> {
     let path = directory.join(SITE_KEY);
     let shown = path.display();
     let it = match fs::metadata(&path) {
@@ -202,7 +202,7 @@ pub(super) fn site_key(directory: &Path) -> Option<Check> {
 }
 
 /// Whether reservations begin and end by this clock.
-pub(super) fn clock(trust_unsynchronised: bool) -> Check {
+pub(in crate::operate) fn clock(trust_unsynchronised: bool) -> Check {
     let name = "clock";
     match synchronised() {
         Ok(Synchronised::Within(error_us)) => {

@@ -26,7 +26,7 @@ enum Running {
 }
 
 /// Whether our coordinator runs, and what was found.
-pub(super) fn examine(config: &Config) -> (bool, Vec<Check>) {
+pub(in crate::operate) fn examine(config: &Config) -> (bool, Vec<Check>) {
     let running = running(config);
     let mut checks = vec![coordinator(&running)];
     let mut listeners = vec![("people", "people", &config.people), ("nodes", "nodes", &config.nodes)];

@@ -15,8 +15,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(2);
 const WRITE_REQUEST: &[u8] = b"\x00\x02piseduce-doctor\0octet\0";
 const ERROR: [u8; 2] = [0, 5];
 
-pub(super) fn examine(config: &Config, is_running: bool) -> Vec<Check> {
-    let Some(address) = config.tftp else { return Vec::new() };
+pub(in crate::operate) fn examine(config: &Config, is_running: bool) -> Vec<Check> {
+    let Some(address) = config.netboot.tftp else { return Vec::new() };
     vec![tftp(address, is_running), boot_root(&BootRoots::at(config.data_directory.join(BOOT_ROOTS)))]
 }
 

@@ -1,0 +1,103 @@
+//! The section `[netboot]`: where firmware is answered, and the networks that nodes boot on.
+
+use super::{ConfigError, Section, one_of};
+use crate::domain::network::{Dhcp, Network};
+use std::net::{Ipv4Addr, SocketAddr};
+use toml::Value;
+
+/// Network boot as it is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Netboot {
+    /// Where nodes' firmware is answered over TFTP (UDP); none: nodes boot by other means.
+    pub tftp: Option<SocketAddr>,
+    /// The networks that nodes boot on.
+    pub networks: Vec<Network>,
+}
+
+impl Section<'_> {
+    /// Network boot as this section has it.
+    pub(super) fn netboot(mut self) -> Result<Netboot, ConfigError> {
+        let tftp = self.address("tftp")?;
+        let mut networks: Vec<Network> = Vec::new();
+        let tables = match self.table.remove("network") {
+            None => Vec::new(),
+            Some(Value::Array(entries)) => entries,
+            Some(other) => return Err(self.wrong("network", other.type_str(), "[[netboot.network]] tables")),
+        };
+        for entry in tables {
+            let Value::Table(table) = entry else {
+                return Err(self.wrong("network", entry.type_str(), "[[netboot.network]] tables"));
+            };
+            let network = Section { file: self.file, name: "netboot.network", table }.network()?;
+            if networks.iter().any(|known| known.interface == network.interface) {
+                return Err(self.wrong("network", network.interface, "each interface once"));
+            }
+            networks.push(network);
+        }
+        self.finish()?;
+        Ok(Netboot { tftp, networks })
+    }
+
+    fn network(mut self) -> Result<Network, ConfigError> {
+        const HEAD: &str = "this head's address there with the network's length, such as \"10.0.0.1/24\"";
+        let needed = |section: &Self, key: &str, allowed: &str| section.wrong(key, "missing", allowed);
+        let interface = self.text("interface", "an interface, such as \"eth1\"")?;
+        let interface =
+            interface.ok_or_else(|| needed(&self, "interface", "an interface, such as \"eth1\""))?;
+        let head = self.text("head", HEAD)?.ok_or_else(|| needed(&self, "head", HEAD))?;
+        let split = head
+            .split_once('/')
+            .and_then(|(address, length)| Some((address.parse().ok()?, length.parse().ok()?)));
+        let (head, prefix_length) = split.ok_or_else(|| self.wrong("head", format!("\"{head}\""), HEAD))?;
+        let names = one_of(Dhcp::NAMES.iter().map(|(name, _)| *name));
+        let dhcp = match self.text("dhcp", &names)? {
+            None => Dhcp::Own,
+            Some(text) => {
+                let known = Dhcp::NAMES.iter().find(|(name, _)| *name == text);
+                known
+                    .map(|(_, dhcp)| *dhcp)
+                    .ok_or_else(|| self.wrong("dhcp", format!("\"{text}\""), names))?
+            }
+        };
+        const RANGE: &str = "two addresses such as \"10.0.0.100-10.0.0.199\"";
+        let range = match self.text("range", RANGE)? {
+            None => None,
+            Some(text) => {
+                let split = text.split_once('-');
+                let parsed = split
+                    .and_then(|(first, last)| Some((first.trim().parse().ok()?, last.trim().parse().ok()?)));
+                Some(parsed.ok_or_else(|| self.wrong("range", format!("\"{text}\""), RANGE))?)
+            }
+        };
+        let gateway = self.list("gateway")?.first().copied();
+        let network = Network {
+            interface: interface.clone(),
+            head,
+            prefix_length,
+            dhcp,
+            range,
+            gateway,
+            dns: self.list("dns")?,
+            ntp: self.list("ntp")?,
+        };
+        let network = network.checked().map_err(|error| {
+            let key = format!("of {interface}");
+            self.wrong(&key, "not allowed", error.to_string())
+        })?;
+        self.finish()?;
+        Ok(network)
+    }
+
+    /// One address, or a list of them.
+    fn list(&mut self, key: &str) -> Result<Vec<Ipv4Addr>, ConfigError> {
+        const ALLOWED: &str = "an address or a list of them, such as [\"10.0.0.1\"]";
+        let values = match self.table.remove(key) {
+            None => return Ok(Vec::new()),
+            Some(Value::Array(values)) => values,
+            Some(value) => vec![value],
+        };
+        let parse = |value: &Value| value.as_str().and_then(|text| text.parse().ok());
+        let wrong = |value: &Value| self.wrong(key, value.to_string(), ALLOWED);
+        values.iter().map(|value| parse(value).ok_or_else(|| wrong(value))).collect()
+    }
+}

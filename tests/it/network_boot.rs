@@ -1,0 +1,138 @@
+//! `piseduce netboot`: dnsmasq's settings as they are rendered, and what the check finds in a network that is sound, and in those that
+//! are not.
+
+use piseduce_tests::coordinator::{Coordinator, Place, free_udp_address};
+use piseduce_tests::dnsmasq::Dnsmasq;
+use piseduce_tests::lab::ADMIN;
+use piseduce_tests::rack_network::{BRIDGE, HEAD, RackNetwork};
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+
+const MAC: &str = "dc:a6:32:00:00:01";
+
+/// A head on a network with one board, which is registered.
+struct Head {
+    directory: tempfile::TempDir,
+    coordinator: Coordinator,
+}
+
+impl Head {
+    fn new(network: &str) -> Head {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = format!(
+            "[netboot]\ntftp = \"{HEAD}:69\"\n[[netboot.network]]\ninterface = \"{BRIDGE}\"\nhead = \"{HEAD}/24\"\n{network}"
+        );
+        let coordinator = Coordinator::start(&directory.path().join("head"), &settings).unwrap();
+        coordinator.add_user(ADMIN, "admin").unwrap();
+        fs::create_dir(directory.path().join("dnsmasq")).unwrap();
+        let head = Head { directory, coordinator };
+        head.import("ip = \"10.77.0.11\"");
+        head
+    }
+
+    fn import(&self, ip: &str) {
+        let inventory = self.directory.path().join("rack.toml");
+        let text = format!(
+            "[[switch]]\nname = \"sw\"\ndriver = \"manual\"\n[[node]]\nname = \"pi-1\"\nserial = \"1000000000000001\"\n\
+             mac = \"{MAC}\"\nmodel = \"Raspberry Pi 4\"\nswitch = \"sw\"\nport = \"1\"\n{ip}\n"
+        );
+        fs::write(&inventory, text).unwrap();
+        self.coordinator.cli(ADMIN, &["node", "import", &inventory.to_string_lossy()]).unwrap();
+    }
+
+    fn rendered(&self) -> PathBuf {
+        self.directory.path().join("dnsmasq")
+    }
+
+    fn netboot(&self, arguments: &[&str]) -> std::process::Output {
+        let (settings, output) = (self.coordinator.settings(), self.rendered());
+        let end = ["--config", &*settings.to_string_lossy(), "--output", &*output.to_string_lossy()]
+            .map(str::to_owned);
+        let end: Vec<&str> = end.iter().map(String::as_str).collect();
+        self.coordinator.cli_output(ADMIN, &[&["netboot"], arguments, &end].concat()).unwrap()
+    }
+
+    fn render(&self) -> String {
+        let output = self.netboot(&["render"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What the check says of these things; the first of each name.
+    fn check(&self) -> impl Fn(&str) -> (String, String) {
+        let output = self.netboot(&["check", "--json"]);
+        let document: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+        let checks = document["netboot"]["checks"].as_array().unwrap().clone();
+        move |name| {
+            let found = checks.iter().find(|check| check["name"] == name);
+            let found = found.unwrap_or_else(|| panic!("no {name} in {checks:#?}"));
+            let text = |key: &str| found[key].as_str().unwrap().to_owned();
+            (text("verdict"), format!("{}: {}", text("found"), text("advice")))
+        }
+    }
+}
+
+#[test]
+fn what_is_rendered_serves_a_network_and_the_check_finds_what_is_wrong_with_it() {
+    let network = RackNetwork::new(&[MAC.to_owned()]).unwrap();
+    network.head.within(|| {
+        let head = Head::new("range = \"10.77.0.100-10.77.0.120\"\n");
+        let of = head.check();
+        assert_eq!(of("rendered").0, "fail");
+        assert!(of("rendered").1.contains("`piseduce netboot render`"), "{:?}", of("rendered"));
+        assert!(of("dhcp").1.contains("no DHCP server of this head answers"), "{:?}", of("dhcp"));
+
+        assert!(head.render().contains("`systemctl restart dnsmasq` makes it so"));
+        assert!(head.render().contains("nothing has changed"));
+        let dnsmasq = Dnsmasq::run(&head.rendered()).unwrap();
+        let of = head.check();
+        for sound in ["rendered", "interface", "dhcp", "tftp"] {
+            assert_eq!(of(sound).0, "ok", "{:?}; {}", of(sound), dnsmasq.logged());
+        }
+        assert_eq!(of("boot_root").0, "fail", "none was built");
+        assert_eq!(of("isolation").0, "warn");
+
+        head.import("ip = \"10.77.0.12\"");
+        assert_eq!(head.check()("rendered").0, "fail", "the inventory has changed");
+        assert!(head.render().contains("`systemctl reload dnsmasq` makes it so"));
+        head.import("ip = \"10.78.0.12\"");
+        let said = head.check()("addresses").1;
+        assert!(said.starts_with("node pi-1 has the address 10.78.0.12, which is on no network"), "{said}");
+        head.import("ip = \"10.77.0.12\"");
+
+        // Somebody else on the same wire.
+        let other = &network.boards[0];
+        other.ip("link set eth0 up").unwrap();
+        other.ip("address add 10.77.0.66/24 dev eth0").unwrap();
+        let place = head.directory.path().join("other");
+        let _other = other.within(|| Dnsmasq::start(&place, "eth0", [10, 77, 0, 66].into(), &[]).unwrap());
+        let (verdict, said) = head.check()("foreign_dhcp");
+        assert!(verdict == "fail" && said.starts_with("10.77.0.66 ("), "{said}");
+    });
+}
+
+#[test]
+fn settings_without_a_network_and_a_network_without_its_interface_are_named() {
+    let address = free_udp_address().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let settings = format!("[netboot]\ntftp = \"{address}\"\n");
+    let coordinator =
+        Coordinator::start_at(&Place::free().unwrap(), &directory.path().join("head"), &settings).unwrap();
+    let config = coordinator.settings();
+    let error =
+        coordinator.cli(ADMIN, &["netboot", "render", "--config", &config.to_string_lossy()]).unwrap_err();
+    assert!(error.to_string().contains("names no network: add a [[netboot.network]]"), "{error}");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(
+        &config,
+        format!("{text}[[netboot.network]]\ninterface = \"nowhere0\"\nhead = \"10.9.0.1/24\"\n"),
+    )
+    .unwrap();
+    let output =
+        coordinator.cli_output(ADMIN, &["netboot", "check", "--config", &config.to_string_lossy()]).unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("FAIL  interface        there is no interface nowhere0"), "{said}");
+    assert!(!output.status.success());
+}
