@@ -1,13 +1,18 @@
 //! A range of a card as a stream that can be read, written and sought byte by byte.
 //!
-//! One aligned block is held in memory at a time, read before it is changed and written back when another
-//! is needed or on `flush`. Nothing outside the range is ever touched.
+//! One aligned block is held at a time, read before it is changed and written back when another is needed or on `flush`. The
+//! last few that were held are remembered as they are on the card: whoever reads a file of a FAT goes to and fro between it
+//! and its table. Nothing outside the range is ever touched.
 
 use super::{Buffer, Card, SECTOR_BYTES};
+use std::collections::VecDeque;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 /// How much is held at a time: small edits of a FAT stay in one or two blocks.
 const BLOCK_BYTES: u64 = 64 * 1024;
+
+/// So many blocks are remembered, 1 MiB together.
+const BLOCKS_REMEMBERED: usize = 16;
 
 /// A byte range of a card.
 pub struct Window<'a> {
@@ -19,6 +24,8 @@ pub struct Window<'a> {
     /// Which block is held, from 0.
     held: Option<u64>,
     dirty: bool,
+    /// Blocks that were held, equal to the card's; the last one first.
+    remembered: VecDeque<(u64, Buffer)>,
 }
 
 impl<'a> Window<'a> {
@@ -26,7 +33,16 @@ impl<'a> Window<'a> {
     pub fn new(card: &'a dyn Card, start: u64, bytes: u64) -> Self {
         debug_assert!((start | bytes).is_multiple_of(SECTOR_BYTES as u64), "{bytes} bytes at {start}");
         let block = Buffer::new(BLOCK_BYTES as usize);
-        Window { card, start, bytes, position: 0, block, held: None, dirty: false }
+        Window {
+            card,
+            start,
+            bytes,
+            position: 0,
+            block,
+            held: None,
+            dirty: false,
+            remembered: VecDeque::new(),
+        }
     }
 
     /// Where block `number` begins on the card, and its length, which is shorter at the window's end.
@@ -44,6 +60,28 @@ impl<'a> Window<'a> {
         Ok(())
     }
 
+    /// Holds block `number` in the place of the one that is held, which is not dirty.
+    fn fetch(&mut self, number: u64, offset: u64, length: usize) -> io::Result<()> {
+        let before = self.held.take();
+        let known = self.remembered.iter().position(|(known, _)| *known == number);
+        let mut block = match known.and_then(|at| self.remembered.remove(at)) {
+            Some((_, block)) => block,
+            None => {
+                let oldest = (self.remembered.len() >= BLOCKS_REMEMBERED).then(|| self.remembered.pop_back());
+                let mut block =
+                    oldest.flatten().map_or_else(|| Buffer::new(BLOCK_BYTES as usize), |(_, block)| block);
+                self.card.read_at(&mut block[..length], offset).map_err(io::Error::other)?;
+                block
+            }
+        };
+        std::mem::swap(&mut self.block, &mut block);
+        if let Some(before) = before {
+            self.remembered.push_front((before, block));
+        }
+        self.held = Some(number);
+        Ok(())
+    }
+
     /// The bytes from the position to the end of its block or window, with that block held; empty at the end.
     fn hold(&mut self) -> io::Result<&mut [u8]> {
         if self.position >= self.bytes {
@@ -53,9 +91,7 @@ impl<'a> Window<'a> {
         let (offset, length) = self.place(number);
         if self.held != Some(number) {
             self.write_back()?;
-            self.held = None;
-            self.card.read_at(&mut self.block[..length], offset).map_err(io::Error::other)?;
-            self.held = Some(number);
+            self.fetch(number, offset, length)?;
         }
         let within = (self.position % BLOCK_BYTES) as usize;
         Ok(&mut self.block[within..length])
@@ -130,6 +166,30 @@ mod tests {
         let durable = card.durable();
         assert!(durable[START..START + LENGTH] == model);
         assert!(durable[..START].iter().chain(&durable[START + LENGTH..]).all(|byte| *byte == 0x77));
+    }
+
+    #[test]
+    fn going_to_and_fro_reads_each_block_once_and_sees_what_was_written() {
+        let card = MemoryCard::new(4 << 20);
+        let mut window = Window::new(&card, 0, 4 << 20);
+        let mut byte = [0];
+        let mut look = |window: &mut Window<'_>, at: u64| {
+            window.seek(SeekFrom::Start(at)).unwrap();
+            window.read_exact(&mut byte).unwrap();
+            byte[0]
+        };
+        window.write_all(b"x").unwrap();
+        for step in 0..40 {
+            assert_eq!(look(&mut window, 0), b'x');
+            look(&mut window, BLOCK_BYTES * (1 + step % 10));
+        }
+        assert_eq!(card.requests() - card.writes(), 11, "one read for each block");
+        // More blocks than are remembered: the first is read anew, as it was written.
+        for block in 20..60 {
+            look(&mut window, BLOCK_BYTES * block);
+        }
+        assert_eq!(look(&mut window, 0), b'x');
+        assert_eq!(card.writes(), 1);
     }
 
     #[test]
