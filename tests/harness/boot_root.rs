@@ -17,7 +17,7 @@ const PREFIX: &str = "boot-root-";
 ///
 /// # Errors
 /// When it cannot be made; what is missing is named.
-pub fn boot_roots(tell: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
+pub fn boot_roots(tell: &(dyn Fn(&str) + Sync)) -> anyhow::Result<PathBuf> {
     let mut key = blake3::Hasher::new();
     for part in MADE_OF {
         add(&mut key, &workspace().join(part))?;

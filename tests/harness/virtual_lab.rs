@@ -34,9 +34,15 @@ impl Made {
     ///
     /// # Errors
     /// When a program is missing, which is named with its package, or packages cannot be fetched.
-    pub fn ready(tell: &dyn Fn(&str)) -> anyhow::Result<Made> {
-        let boot_roots = boot_root::boot_roots(tell)?;
-        let image = arm64::debian(&boot_roots.join("current/files"), tell)?;
+    pub fn ready(tell: &(dyn Fn(&str) + Sync)) -> anyhow::Result<Made> {
+        // One compiles on all cores, the other emulates on one.
+        let (boot_roots, tree) = std::thread::scope(|scope| {
+            let tree = scope.spawn(|| arm64::tree(tell));
+            let boot_roots = boot_root::boot_roots(tell);
+            (boot_roots, tree.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        let boot_roots = boot_roots?;
+        let image = arm64::debian(&tree?, &boot_roots.join("current/files"), tell)?;
         Ok(Made { boot_roots, image })
     }
 

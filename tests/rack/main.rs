@@ -42,11 +42,16 @@ fn port(board: &Board) -> u32 {
     board.identity.number.try_into().unwrap()
 }
 
-/// Cuts a board's power as a person at the switch does, and has the node rebooted.
-fn cut_and_reboot(lab: &VirtualLab, board: &Board) {
+/// Cuts a board's power as a person at the switch does.
+fn cut(lab: &VirtualLab, board: &Board) {
     lab.rack.switch.set(port(board), false);
     let is_off = || board.happened().last().is_some_and(|(_, what)| *what == Happened::Off);
     wait_for("the board to be dark", 10.0, is_off, |off| *off);
+}
+
+/// The same, and has the node rebooted.
+fn cut_and_reboot(lab: &VirtualLab, board: &Board) {
+    cut(lab, board);
     lab.coordinator.cli(USER, &["reboot", &board.identity.name]).unwrap();
 }
 
@@ -157,9 +162,7 @@ fn a_head_that_is_away_neither_stops_a_copy_nor_keeps_a_deployed_system_down() {
         lab.wait_for(board, "pi-1 to be deployed", DEPLOYED_SECONDS, is_deployed);
         assert_eq!(kernels(board), [From::Network, From::Card], "the copy went on in the same boot");
         lab.coordinator.kill();
-        rack.switch.set(1, false);
-        let is_off = || board.happened().last().is_some_and(|(_, what)| *what == Happened::Off);
-        wait_for("the board to be dark", 10.0, is_off, |off| *off);
+        cut(lab, board);
         rack.switch.set(1, true);
         let again = || kernels(board).len();
         wait_for("the card to be booted", 60.0, again, |count| *count == 3);

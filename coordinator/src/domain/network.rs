@@ -153,22 +153,25 @@ impl Network {
     }
 }
 
+/// A network for tests: the head has 10.0.0.1 on `eth1`, in a network of /24 with a range.
+#[cfg(test)]
+pub(crate) fn sample() -> Network {
+    Network {
+        interface: "eth1".into(),
+        head: Ipv4Addr::new(10, 0, 0, 1),
+        prefix_length: 24,
+        dhcp: Dhcp::Own,
+        range: Some((Ipv4Addr::new(10, 0, 0, 100), Ipv4Addr::new(10, 0, 0, 199))),
+        gateway: None,
+        dns: vec![],
+        ntp: vec![],
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::sample as network;
     use super::*;
-
-    fn network() -> Network {
-        Network {
-            interface: "eth1".into(),
-            head: Ipv4Addr::new(10, 0, 0, 1),
-            prefix_length: 24,
-            dhcp: Dhcp::Own,
-            range: Some((Ipv4Addr::new(10, 0, 0, 100), Ipv4Addr::new(10, 0, 0, 199))),
-            gateway: None,
-            dns: vec![],
-            ntp: vec![],
-        }
-    }
 
     #[test]
     fn a_network_knows_what_is_in_it() {

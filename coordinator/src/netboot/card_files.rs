@@ -144,6 +144,10 @@ impl CardFiles {
         list: &BootFileList,
     ) -> Result<Description, CardFilesError> {
         let new = self.set(owner).with_extension("new");
+        if let Some(known) = self.description(owner).filter(|known| !new.exists() && is_of(known, list)) {
+            // Whoever did not hear the answer asks again.
+            return Ok(known);
+        }
         let all: u64 = list.iter().map(|file| file.bytes).sum();
         if list.len() > FILES_MAX
             || all > ALL_BYTES_MAX
@@ -248,6 +252,17 @@ impl CardFiles {
     }
 }
 
+/// Whether a set was made from this list. Its command line may have changed since.
+fn is_of(known: &Description, list: &BootFileList) -> bool {
+    let is_in = |file: &BootFile| {
+        known.files.iter().any(|other| {
+            other.name == file.name
+                && (other.hash == file.hash || file.name.eq_ignore_ascii_case(COMMAND_LINE))
+        })
+    };
+    known.files.len() == list.len() && list.iter().all(is_in)
+}
+
 /// The command line as it was, without what would undo the deployment.
 fn disarm(path: &Path, content: &[u8], file: &BootFile) -> Result<BootFile, CardFilesError> {
     let line = disarmed(&String::from_utf8_lossy(content));
@@ -339,7 +354,13 @@ mod tests {
         wrong[0].hash = Hash([0; 32]);
         assert!(matches!(files.complete(OWNER, "agent", &wrong), Err(CardFilesError::Missing(_))));
         assert!(matches!(files.receive(OWNER, "../x"), Err(CardFilesError::Name(_))));
-        files.complete(OWNER, "agent", &list).unwrap();
+        let made = files.complete(OWNER, "agent", &list).unwrap();
         assert!(files.file(OWNER, START).is_some());
+        assert_eq!(
+            files.complete(OWNER, "agent", &list).unwrap(),
+            made,
+            "an answer that was lost is given again"
+        );
+        assert!(files.complete(OWNER, "agent", &wrong).is_err());
     }
 }

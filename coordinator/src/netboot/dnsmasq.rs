@@ -91,18 +91,10 @@ pub fn hosts(hosts: &[Host]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::network::sample;
 
     fn network() -> Network {
-        Network {
-            interface: "eth1".into(),
-            head: Ipv4Addr::new(10, 0, 0, 1),
-            prefix_length: 24,
-            dhcp: Dhcp::Own,
-            range: Some((Ipv4Addr::new(10, 0, 0, 100), Ipv4Addr::new(10, 0, 0, 199))),
-            gateway: None,
-            dns: vec![Ipv4Addr::new(10, 0, 0, 1)],
-            ntp: vec![],
-        }
+        Network { dns: vec![Ipv4Addr::new(10, 0, 0, 1)], ..sample() }
     }
 
     #[test]

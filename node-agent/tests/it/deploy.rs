@@ -228,7 +228,7 @@ fn what_is_wrong_with_a_card_is_named() {
     rig.perform_all(&mut None, &[State::EnvCopy]);
     rig.head.withdraw(&path::manifest(image::get().name));
     let cause = rig.perform(&mut None, State::EnvCheck).unwrap_err();
-    assert!(cause.starts_with("image_unreachable") && cause.ends_with("answers 404"), "{cause}");
+    assert!(cause.starts_with("image_unreachable") && cause.contains("answers 404 for http"), "{cause}");
 }
 
 #[test]

@@ -19,11 +19,11 @@ pub const IDLE: &str = "idle: the first process runs";
 const CONFIG: &str = "arm_64bit=1\nkernel=kernel8.img\ninitramfs initramfs8 followkernel\n";
 const EXECUTABLE: u32 = 0o100_755;
 
-/// The image for the kernel of the boot root whose files are in `boot_files`; `tell` gets a line for what takes long.
+/// The tree of the image's root, as an archive; `tell` gets a line for what takes long.
 ///
 /// # Errors
 /// When a program is missing, which is named with its package, or packages cannot be fetched.
-pub fn debian(boot_files: &Path, tell: &dyn Fn(&str)) -> anyhow::Result<PathBuf> {
+pub fn tree(tell: &(dyn Fn(&str) + Sync)) -> anyhow::Result<PathBuf> {
     let tree = cache().join("debian-arm64-1.tar");
     made_once(&tree, |tree| {
         tell("image: Debian for arm64, set up by mmdebstrap under an emulator: once, some minutes");
@@ -48,6 +48,14 @@ pub fn debian(boot_files: &Path, tell: &dyn Fn(&str)) -> anyhow::Result<PathBuf>
         )
         .map(drop)
     })?;
+    Ok(tree)
+}
+
+/// The image with this tree, for the kernel of the boot root whose files are in `boot_files`.
+///
+/// # Errors
+/// When a program is missing, which is named with its package.
+pub fn debian(tree: &Path, boot_files: &Path, tell: &(dyn Fn(&str) + Sync)) -> anyhow::Result<PathBuf> {
     let kernel = fs::read(boot_files.join("kernel8.img"))?;
     let initramfs = with_init(&fs::read(boot_files.join("initramfs8"))?, CARD_INIT)?;
     let firmware = |name: &str| fs::read(boot_files.join(name)).with_context(|| format!("no {name}"));

@@ -163,22 +163,14 @@ fn judge(network: &Network, offers: &BTreeMap<Ipv4Addr, Offer>) -> Vec<Check> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::network::sample;
     use crate::operate::check::Verdict;
 
     const HEAD: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
     const OTHER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
 
     fn found(dhcp: Dhcp, offers: &[(Ipv4Addr, bool, Ipv4Addr)]) -> Vec<(Verdict, String)> {
-        let network = Network {
-            interface: "eth1".into(),
-            head: HEAD,
-            prefix_length: 24,
-            dhcp,
-            range: None,
-            gateway: None,
-            dns: vec![],
-            ntp: vec![],
-        };
+        let network = Network { dhcp, ..sample() };
         let offer = |(server, boots_pis, tftp): &(Ipv4Addr, bool, Ipv4Addr)| {
             (*server, Offer { boots_pis: *boots_pis, tftp_server: Some(*tftp) })
         };
