@@ -10,7 +10,7 @@ use crate::credentials::Credentials;
 use crate::data_directory::{ADDRESSES, Addresses, DataDirectory};
 use crate::http::{self, Inner, Shared};
 use crate::netboot::tftp::{Server, TftpError};
-use crate::netboot::{CommandLines, Strangers, neighbour};
+use crate::netboot::{Alarms, CommandLines, Strangers, neighbour};
 use crate::power::Lines;
 use crate::runner::{Board, Outside, Runner, card_watch, housekeeping, jobs};
 use crate::{service_manager, signal};
@@ -103,9 +103,11 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         credentials: credentials.clone(),
     });
     let strangers = Strangers::default();
+    let known = Nodes::new(board.clone(), handle.clone(), store.clone());
+    let alarms = Alarms::default();
+    netboot::listen(&config.netboot.networks, &known, &alarms);
     let netboot = Netboot {
-        board: board.clone(),
-        runner: handle.clone(),
+        nodes: known,
         roots: data.boot_roots(),
         cards: data.card_files(),
         strangers: strangers.clone(),
@@ -129,6 +131,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         consoles,
         command_lines,
         strangers,
+        alarms,
         cards: data.card_files(),
         questions: Mutex::default(),
         head,

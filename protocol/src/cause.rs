@@ -23,6 +23,10 @@ named! {
 
         /// Power was switched on, but the node's firmware asked for nothing.
         NoBootRequest = "no_boot_request",
+        /// The firmware asked for an address, and nobody was heard to offer one.
+        NoDhcp = "no_dhcp",
+        /// The firmware was offered an address, and asked for no file.
+        DhcpNoTftp = "dhcp_no_tftp",
         /// The firmware began to fetch the boot root, and did not get as far as its kernel.
         FirmwareStopped = "firmware_stopped",
         /// The firmware asked for nothing, and what is on the card booted.

@@ -1,11 +1,14 @@
 //! What the firmware of each model asks, of a real DHCP server and the real coordinator, and what it does with the answers. The
 //! virtual firmware follows documentation and traces of others; no board was asked.
 
-use piseduce_coordinator::api::DiscoveredView;
+use piseduce_coordinator::api::{AlarmView, DiscoveredView};
 use piseduce_coordinator::netboot::dnsmasq::Host;
+use piseduce_protocol::cause::CauseKind;
+use piseduce_protocol::state::State;
+use piseduce_protocol::status::DeploymentStatus;
 use piseduce_tests::dnsmasq::Dnsmasq;
 use piseduce_tests::firmware::{Firmware, From, Hang, Loaded, Model, Settings, Watch};
-use piseduce_tests::lab::{ADMIN, Lab};
+use piseduce_tests::lab::{ADMIN, Lab, USER};
 use piseduce_tests::process::run;
 use piseduce_tests::rack_network::{BRIDGE, HEAD, RackNetwork, address};
 use piseduce_tests::wait::{seconds, wait_for};
@@ -14,6 +17,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Mutex;
 
+/// Somebody on the same wire.
+const OTHER: &str = "02:00:00:00:00:66";
 const MAC: &str = "dc:a6:32:00:00:01";
 const SERIAL: &str = "1000000000000001";
 const PREFIX: &str = "00000001/";
@@ -110,7 +115,12 @@ fn asked(told: &[String]) -> Vec<&str> {
 
 /// A lab whose coordinator answers over TFTP, with a boot root that has a file for every model.
 fn lab() -> Lab {
-    let lab = Lab::with_limits(1, &format!("[netboot]\ntftp = \"{HEAD}:69\"\n"));
+    lab_with("", "")
+}
+
+/// The same with more limits, and with more of network boot.
+fn lab_with(limits: &str, netboot: &str) -> Lab {
+    let lab = Lab::with_limits(1, &format!("{limits}[netboot]\ntftp = \"{HEAD}:69\"\n{netboot}"));
     let roots = lab.coordinator.data().join("boot-roots");
     let files = roots.join("one/files");
     fs::create_dir_all(&files).unwrap();
@@ -171,13 +181,71 @@ fn every_model_fetches_the_boot_root_in_its_own_order() {
 }
 
 #[test]
+fn what_a_firmware_asks_before_its_files_names_the_cause_of_its_silence() {
+    let network = RackNetwork::new(&[MAC.to_owned(), OTHER.to_owned()]).unwrap();
+    network.head.within(|| {
+        let limits = "restart_budget = 0\nrestart_after_s = 8\nblocked_max_s = 8\n";
+        let lab = lab_with(
+            limits,
+            &format!("[[netboot.network]]\ninterface = \"{BRIDGE}\"\nhead = \"{HEAD}/24\"\n"),
+        );
+        lab.rack.connect(NOWHERE);
+        let boot = || {
+            network.firmware_speaks(1).unwrap();
+            let settings = quick(Model::Pi4);
+            let (mac, serial, card) = (MAC.into(), SERIAL.into(), "/nowhere".into());
+            let (model, namespace) = (Model::Pi4, &network.boards[0]);
+            let until = seconds() + 4.0;
+            let firmware = Firmware { model, mac, serial, settings, namespace, card };
+            let _ = firmware.boot(&Watch { powered: &|| seconds() < until, tell: &|_| {} });
+            network.firmware_is_silent(1).unwrap();
+        };
+        let waiting = || lab.status(0).and_then(|status| status.waiting).unwrap_or_default();
+        let lost = || {
+            let is_lost = |status: &Option<DeploymentStatus>| {
+                status.as_ref().is_some_and(|status| status.state == State::Lost)
+            };
+            wait_for("the node to be lost", 90.0, || lab.status(0), is_lost).unwrap().cause.unwrap()
+        };
+        lab.deploy(&[]);
+        wait_for("power", 30.0, waiting, |told| told.contains("to ask for the boot root"));
+        boot();
+        let told = waiting();
+        assert!(told.contains("somebody to offer the node's firmware an address"), "{told}");
+        let cause = lost();
+        assert!(cause.is(CauseKind::NoDhcp), "{cause}");
+        let alarms = || lab.coordinator.get::<Vec<AlarmView>>(ADMIN, "alarms").unwrap();
+        assert!(alarms().is_empty(), "{:?}", alarms());
+
+        // Somebody's router on the same wire.
+        let other = &network.boards[1];
+        other.ip("link set eth0 up").unwrap();
+        other.ip("address add 10.77.0.66/24 dev eth0").unwrap();
+        let place = lab.directory.path().join("other");
+        let _other = other.within(|| Dnsmasq::start(&place, "eth0", [10, 77, 0, 66].into(), &[]).unwrap());
+        lab.coordinator.cli(USER, &["deploy-again", "pi-1"]).unwrap();
+        wait_for("power", 30.0, waiting, |told| told.contains("to ask for the boot root"));
+        boot();
+        let told = waiting();
+        assert!(told.contains("to ask for the boot root; it was offered an address"), "{told}");
+        let cause = lost();
+        assert!(cause.is(CauseKind::DhcpNoTftp) && cause.seen.starts_with("10.77.0.66 offered"), "{cause}");
+        let seen = alarms();
+        let from = seen.iter().find(|alarm| alarm.mac.as_deref() == Some(OTHER));
+        assert_eq!(from.unwrap().name, "foreign_dhcp", "{seen:?}");
+        let text = lab.coordinator.cli(ADMIN, &["alarms"]).unwrap();
+        assert!(text.contains("10.77.0.66 (02:00:00:00:00:66) gives addresses on br0"), "{text}");
+    });
+}
+
+#[test]
 fn a_deployed_card_is_booted_without_waiting() {
     let place = Place::new(Model::Pi4);
     place.network.head.within(|| {
         let lab = lab();
         lab.rack.connect(&lab.coordinator.nodes.to_string());
         lab.deploy(&[]);
-        lab.wait_for(0, piseduce_protocol::state::State::Deployed, 120.0);
+        lab.wait_for(0, State::Deployed, 120.0);
         let card = place.card(&["config.txt", "start4.elf", "cmdline.txt", "kernel8.img", "kernel_2712.img"]);
         for model in [Model::Pi4, Model::Pi5] {
             let began = seconds();

@@ -5,8 +5,10 @@ use piseduce_tests::coordinator::{Coordinator, Place, free_udp_address};
 use piseduce_tests::dnsmasq::Dnsmasq;
 use piseduce_tests::lab::ADMIN;
 use piseduce_tests::rack_network::{BRIDGE, HEAD, RackNetwork};
+use piseduce_tests::wait::wait_for;
 use serde_json::Value;
 use std::fs;
+use std::net::UdpSocket;
 use std::path::PathBuf;
 
 const MAC: &str = "dc:a6:32:00:00:01";
@@ -110,6 +112,17 @@ fn what_is_rendered_serves_a_network_and_the_check_finds_what_is_wrong_with_it()
         let _other = other.within(|| Dnsmasq::start(&place, "eth0", [10, 77, 0, 66].into(), &[]).unwrap());
         let (verdict, said) = head.check()("foreign_dhcp");
         assert!(verdict == "fail" && said.starts_with("10.77.0.66 ("), "{said}");
+
+        // Somebody with the node's address, which the coordinator has heard.
+        other.ip("link set eth0 address 02:00:00:00:00:77").unwrap();
+        other.ip("address add 10.77.0.12/24 dev eth0").unwrap();
+        let hello = || UdpSocket::bind("10.77.0.12:0").unwrap().send_to(b"x", (HEAD, 9)).unwrap();
+        other.within(hello);
+        let alarms = || head.coordinator.cli(ADMIN, &["alarms"]).unwrap();
+        let conflict = "02:00:00:00:00:77 on br0 says that it has 10.77.0.12, which is pi-1's";
+        let told = wait_for("the alarm", 10.0, alarms, |told| told.contains(conflict));
+        assert!(told.contains("10.77.0.66"), "the check's own question was answered: {told}");
+        assert!(!told.contains("wrong_port"), "which was no question of the node: {told}");
     });
 }
 

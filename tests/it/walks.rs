@@ -63,6 +63,7 @@ pub(crate) fn alphabet(bench: &Bench) -> Vec<(Event, bool)> {
     }
     // These bear no number: their place in the order is proven otherwise.
     let signs = [
+        Sign::BootAsked(Asked::Address),
         Sign::BootAsked(Asked::Again),
         Sign::BootAsked(Asked::Kernel),
         Sign::CardAnswers,

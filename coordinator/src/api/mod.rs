@@ -2,12 +2,14 @@
 //!
 //! Fields are only ever added. Times are milliseconds since 1970 in fields that end in `unix_ms`.
 
+mod alarms;
 mod boot_files;
 mod deployments;
 mod environments;
 mod inventory;
 mod switches;
 
+pub use alarms::AlarmView;
 pub use boot_files::{BootFileView, BootFilesView};
 pub use deployments::{
     AgentLineView, AgentView, ConsoleEndView, DeployRequest, DeploymentExport, DeploymentHistory,

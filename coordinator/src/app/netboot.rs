@@ -1,13 +1,18 @@
-//! The TFTP server at its place in the house: which nodes it knows, and who is told of their questions.
+//! TFTP server and DHCP listeners at their place in the house: which nodes they know, and who is told of their questions.
 
+use crate::clock;
+use crate::domain::network::Network;
 use crate::machine::event::Asked;
+use crate::netboot::alarm::Alarm;
 use crate::netboot::desk::{Desk, House, Known};
+use crate::netboot::overhear::{Overhearer, Rack};
 use crate::netboot::question::Whose;
 use crate::netboot::tftp::{Server, TftpError};
-use crate::netboot::{BootRoots, CardFiles, CommandLines, Strangers, neighbour};
+use crate::netboot::{Alarms, BootRoots, CardFiles, CommandLines, Strangers, ear, neighbour};
 use crate::runner::{Board, Handle, NodeView};
+use crate::store::{Actor, Store};
 use piseduce_protocol::id::Serial;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -16,10 +21,8 @@ const ASKED_WAITING: usize = 1024;
 
 /// What the desk needs.
 pub(super) struct Netboot {
-    /// Every node as it is now.
-    pub(super) board: Board,
-    /// Who is told of questions.
-    pub(super) runner: Handle,
+    /// The nodes, and who is told of their questions.
+    pub(super) nodes: Nodes,
     /// What nodes boot in order to be worked on.
     pub(super) roots: BootRoots,
     /// The boot files of cards that are booted over the network.
@@ -36,9 +39,30 @@ impl Netboot {
     /// # Errors
     /// When `address` cannot be bound.
     pub(super) async fn bind(self, address: SocketAddr) -> Result<Server<Nodes>, TftpError> {
+        let desk = Desk::new(self.nodes, self.roots, self.cards, self.strangers, self.command_lines);
+        Server::bind(address, desk, neighbour::mac_of).await
+    }
+}
+
+/// Listens to the networks that nodes boot on, as long as the runtime lives.
+pub(super) fn listen(networks: &[Network], nodes: &Nodes, alarms: &Alarms) {
+    for network in networks {
+        tokio::spawn(ear::listen(Overhearer::new(network.clone(), nodes.clone(), alarms.clone())));
+    }
+}
+
+/// The nodes as firmware matters.
+#[derive(Clone)]
+pub(super) struct Nodes {
+    board: Board,
+    asked: mpsc::Sender<(Serial, Asked)>,
+    store: Store,
+}
+
+impl Nodes {
+    /// The nodes of `board`, whose questions `runner` is told of.
+    pub(super) fn new(board: Board, runner: Handle, store: Store) -> Nodes {
         let (asked, mut questions) = mpsc::channel(ASKED_WAITING);
-        let nodes = Nodes { board: self.board, asked };
-        let runner = self.runner;
         tokio::spawn(async move {
             while let Some((serial, asked)) = questions.recv().await {
                 if runner.boot_asked(serial, asked).await.is_err() {
@@ -46,15 +70,36 @@ impl Netboot {
                 }
             }
         });
-        let desk = Desk::new(nodes, self.roots, self.cards, self.strangers, self.command_lines);
-        Server::bind(address, desk, neighbour::mac_of).await
+        Nodes { board, asked, store }
     }
 }
 
-/// The nodes as the desk sees them.
-pub(super) struct Nodes {
-    board: Board,
-    asked: mpsc::Sender<(Serial, Asked)>,
+impl Rack for Nodes {
+    fn node(&self, mac: &str) -> Option<Serial> {
+        let found = self.board.matching(|node| node.attributes.mac == mac);
+        found.first().map(|node| node.node.attributes.serial)
+    }
+
+    fn at(&self, address: Ipv4Addr) -> Option<(String, String)> {
+        let found = self.board.matching(|node| node.attributes.ip == Some(address));
+        let attributes = &found.first()?.node.attributes;
+        Some((attributes.name.to_string(), attributes.mac.clone()))
+    }
+
+    fn asked(&self, serial: Serial, asked: Asked) {
+        let _ = self.asked.try_send((serial, asked));
+    }
+
+    fn alarm(&self, alarm: &Alarm) {
+        let text = format!("{}: {alarm}", alarm.trouble.name());
+        tracing::warn!("{text}");
+        let store = self.store.clone();
+        tokio::spawn(async move {
+            if let Err(error) = store.note(clock::unix_ms(), Actor::Machine, "alarm", text).await {
+                tracing::warn!(%error, "the alarm is not in the journal");
+            }
+        });
+    }
 }
 
 impl House for Nodes {

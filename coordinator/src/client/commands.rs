@@ -56,6 +56,8 @@ pub enum Command {
     DeployAgain(Nodes),
     /// End deployments, prove that the nodes can be used again, and free them
     Destroy(Nodes),
+    /// What nobody can explain: foreign DHCP servers, address conflicts, nodes that speak while their port is off
+    Alarms,
     /// The head node's clock
     #[command(subcommand)]
     Clock(ClockCommand),
@@ -85,6 +87,7 @@ pub fn run(options: &ConnectionOptions, output: Output, command: Command) -> Res
         Command::Reboot(nodes) => return ask("reboot", &nodes),
         Command::DeployAgain(nodes) => return ask("deploy-again", &nodes),
         Command::Destroy(nodes) => return ask("destroy", &nodes),
+        Command::Alarms => nodes::alarms(&connection, output)?,
         Command::Clock(ClockCommand::Confirm) => {
             connection.post::<()>("clock/confirm", &())?;
             output.tell("clock", "believed", |_| "the head's clock is believed".into());

@@ -5,7 +5,8 @@ use super::connection::{Connection, level};
 use super::error::ClientError;
 use super::tables;
 use crate::api::{
-    BootFilesView, DiscoveredView, ImportedView, Inventory, NodeView, ReservationView, ReserveRequest,
+    AlarmView, BootFilesView, DiscoveredView, ImportedView, Inventory, NodeView, ReservationView,
+    ReserveRequest,
 };
 use crate::domain::reservation::utc;
 use crate::print::{Output, Screen};
@@ -91,6 +92,13 @@ pub(super) fn node(connection: &Connection, output: Output, command: NodeCommand
             });
         }
     }
+    Ok(())
+}
+
+/// What nobody can explain.
+pub(super) fn alarms(connection: &Connection, output: Output) -> Result<(), ClientError> {
+    let alarms: Vec<AlarmView> = connection.get("alarms")?;
+    output.tell("alarms", &alarms, |alarms| tables::alarms(alarms, Screen::of_stdout()));
     Ok(())
 }
 

@@ -6,7 +6,7 @@ pub(super) use switches::{detected, switch, switches, watts};
 
 use super::table::{Cell, Look, pairs, printable, table};
 use crate::api::{
-    BootFileView, BootFilesView, ConsoleEndView, ConsoleView, DeploymentHistory, DeploymentView,
+    AlarmView, BootFileView, BootFilesView, ConsoleEndView, ConsoleView, DeploymentHistory, DeploymentView,
     DiscoveredView, EnvironmentView, ImageView, JournalEntry, NodeView, PartitionView, ScriptView,
 };
 use crate::domain::reservation::utc;
@@ -117,6 +117,25 @@ pub(super) fn discovered(boards: &[DiscoveredView], screen: Screen) -> String {
     };
     let heading = ["ADDRESS", "SERIAL", "MODEL (A GUESS)", "SWITCH", "PORT", "IP", "LAST ASKED", "FOR"];
     table(&heading, boards.iter().map(row).collect(), screen)
+}
+
+/// What nobody can explain.
+pub(super) fn alarms(alarms: &[AlarmView], screen: Screen) -> String {
+    if alarms.is_empty() {
+        return "nothing that cannot be explained was seen since the coordinator started".into();
+    }
+    let row = |alarm: &AlarmView| {
+        vec![
+            alarm.name.as_str().into(),
+            or_dash(alarm.switch.as_ref()),
+            or_dash(alarm.port.as_ref()),
+            or_dash(alarm.last_unix_ms.map(utc)),
+            or_dash(alarm.times.map(|times| times.to_string())),
+            printable(&alarm.seen).into(),
+        ]
+    };
+    let heading = ["ALARM", "SWITCH", "PORT", "LAST SEEN", "TIMES", "WHAT"];
+    table(&heading, alarms.iter().map(row).collect(), screen)
 }
 
 pub(super) fn boot_files(files: &BootFilesView, screen: Screen) -> String {

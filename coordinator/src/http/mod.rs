@@ -16,7 +16,7 @@ use crate::console::Consoles;
 use crate::credentials::Credentials;
 use crate::image::Library;
 use crate::netboot::question::Questions;
-use crate::netboot::{CardFiles, CommandLines, Strangers};
+use crate::netboot::{Alarms, CardFiles, CommandLines, Strangers};
 use crate::power::Lines;
 use crate::runner::{Board, Handle};
 use crate::store::Store;
@@ -59,6 +59,8 @@ pub struct Inner {
     pub command_lines: Arc<CommandLines>,
     /// Boards that ask what to boot and are not registered.
     pub strangers: Strangers,
+    /// What nobody can explain on the nodes' networks.
+    pub alarms: Alarms,
     /// The boot files of cards that are booted over the network.
     pub cards: CardFiles,
     /// What firmware that boots over HTTP asked for.

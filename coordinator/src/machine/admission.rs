@@ -168,7 +168,7 @@ fn lack(candidate: &Candidate, switch: &Switch, budget: Budget, policy: &Policy)
 pub fn is_in_flight(live: &Live) -> bool {
     live.deployment.active().is_some_and(|active| match active.phase {
         Phase::On => true,
-        Phase::Work => boots(active.state) && live.clocks.asked.is_none(),
+        Phase::Work => boots(active.state) && !live.clocks.asked_for_files(),
         Phase::Admission | Phase::Off | Phase::Leaving | Phase::Stopping(_) => false,
     })
 }

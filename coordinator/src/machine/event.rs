@@ -4,6 +4,7 @@ use crate::domain::deployment::Form;
 use piseduce_protocol::cause::Cause;
 use piseduce_protocol::id::{BootNumber, Run, Seq, Ticket};
 use piseduce_protocol::report::{Answer, KernelId, Standing};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 /// Into the machine.
@@ -66,12 +67,23 @@ pub enum Sign {
 /// How far a node's firmware is, from the least to the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Asked {
+    /// It asked for an address.
+    Address,
+    /// It was offered one, by this server.
+    Offered(Ipv4Addr),
     /// It asked again for what it had asked for in this boot: it began anew.
     Again,
     /// It asked for something for the first time in this boot.
     New,
     /// It has the whole kernel of the boot root.
     Kernel,
+}
+
+impl Asked {
+    /// Whether it asked for files, and not only for an address.
+    pub fn is_for_files(self) -> bool {
+        self >= Asked::Again
+    }
 }
 
 /// How a power job ended.

@@ -50,6 +50,13 @@ pub struct Clocks {
     pub last_beat: Option<Instant>,
 }
 
+impl Clocks {
+    /// Whether the firmware asked for files since the node was powered on or told to reboot.
+    pub fn asked_for_files(&self) -> bool {
+        self.asked.is_some_and(Asked::is_for_files)
+    }
+}
+
 impl Live {
     /// A deployment taken up at `now`.
     pub fn new(deployment: Deployment, now: Instant) -> Self {

@@ -152,8 +152,8 @@ fn nfs_boot_on(turn: &mut Turn<'_>, sign: &Sign) {
     match sign {
         Sign::BootAsked(how_far) => asked(turn, *how_far),
         // It got no answer from us, or does not ask: a power cycle helps in the one case, and tells in the other.
-        Sign::CardAnswers if turn.live.clocks.asked.is_none() => {
-            let seen = "the system on the card answers, and the firmware asked for nothing";
+        Sign::CardAnswers if !turn.live.clocks.asked_for_files() => {
+            let seen = "the system on the card answers, and the firmware asked for no file";
             turn.restart(Cause::new(CauseKind::BootsCardFirst, seen));
         }
         Sign::Agent(AgentSign::Hello { boot, kernel }) if *boot == turn.live.deployment.boot => {
@@ -195,7 +195,7 @@ fn agent(turn: &mut Turn<'_>, sign: &Sign, state: State) {
             beat(turn, *last, *card_busy);
         }
         Sign::BootAsked(_) => {
-            let seen = format!("the firmware asked for its boot view in {state}");
+            let seen = format!("the firmware asked what to boot in {state}");
             turn.restart(Cause::new(CauseKind::UnexpectedReboot, seen));
         }
         Sign::Agent(AgentSign::Answer(_) | AgentSign::Beat { .. })
@@ -242,7 +242,7 @@ fn env_boot(turn: &mut Turn<'_>, sign: &Sign) {
     match sign {
         Sign::BootAsked(how_far) => {
             asked(turn, *how_far);
-            if !reports(turn) {
+            if how_far.is_for_files() && !reports(turn) {
                 turn.deployed(Evidence::Unproven);
             }
         }
@@ -306,7 +306,7 @@ fn turn_on(turn: &mut Turn<'_>, sign: &Sign) {
     match sign {
         Sign::BootAsked(how_far) => {
             asked(turn, *how_far);
-            if !reports(turn) {
+            if how_far.is_for_files() && !reports(turn) {
                 turn.deployed(Evidence::Unproven);
             }
         }

@@ -342,20 +342,32 @@ impl<'a> Turn<'a> {
         let clocks = &self.live.clocks;
         let state = self.live.deployment.state();
         let seconds = clocks.idle.max(clocks.blocked).as_secs();
+        let offered;
         let (kind, seen) = match state {
             State::NfsBootOn => match clocks.asked {
                 Some(Asked::Kernel) => (CauseKind::KernelSentNoAgent, "the firmware fetched the boot root"),
                 Some(Asked::New | Asked::Again) => {
                     (CauseKind::FirmwareStopped, "the firmware asked, and did not fetch the kernel")
                 }
+                Some(Asked::Offered(server)) => {
+                    offered = format!("{server} offered the firmware an address, and it asked for no file");
+                    (CauseKind::DhcpNoTftp, &*offered)
+                }
+                Some(Asked::Address) => (
+                    CauseKind::NoDhcp,
+                    "the firmware asked for an address, and nobody was heard to offer one",
+                ),
                 None => (CauseKind::NoBootRequest, "the port delivers power"),
             },
             state if state.is_agents() && self.live.beats(self.moment.at, self.policy) => {
                 (CauseKind::AgentStuck, "heartbeats come, the work does not move")
             }
             state if state.is_agents() => (CauseKind::AgentSilent, "no heartbeat comes"),
-            _ if clocks.asked.is_some() => {
+            _ if clocks.asked_for_files() => {
                 (CauseKind::FirstBootSilent, "the firmware asked for its boot view")
+            }
+            _ if clocks.asked.is_some() => {
+                (CauseKind::FirstBootSilent, "the firmware asked for an address and for no file")
             }
             _ => (CauseKind::FirstBootSilent, "the firmware asked for nothing"),
         };

@@ -179,6 +179,12 @@ fn work(live: &Live, state: State, moment: Moment, policy: &Policy) -> String {
         State::NfsBootOn if asked == Some(Asked::Kernel) => {
             "the agent's hello; the firmware has fetched the boot root".into()
         }
+        State::NfsBootOn if asked == Some(Asked::Address) => {
+            "somebody to offer the node's firmware an address, which it has asked for".into()
+        }
+        State::NfsBootOn if matches!(asked, Some(Asked::Offered(_))) => {
+            "the node's firmware to ask for the boot root; it was offered an address".into()
+        }
         State::NfsBootOn if asked.is_some() => {
             "the node's firmware to fetch the kernel of the boot root; it has asked for files".into()
         }
@@ -214,7 +220,7 @@ fn work(live: &Live, state: State, moment: Moment, policy: &Policy) -> String {
 
 fn first_sign(live: &Live, card: &str) -> String {
     let reports = live.deployment.form.as_ref().is_none_or(|form| form.reports);
-    match (reports, live.clocks.asked.is_some()) {
+    match (reports, live.clocks.asked_for_files()) {
         (true, true) => {
             format!("the first report of the system on {card}; the firmware has asked what to boot")
         }

@@ -14,8 +14,12 @@ pub const DISCOVER: u8 = 1;
 pub const OFFER: u8 = 2;
 /// A client takes an offer.
 pub const REQUEST: u8 = 3;
+/// The client found that somebody else has the address.
+pub const DECLINE: u8 = 4;
 /// The server agrees.
 pub const ACKNOWLEDGE: u8 = 5;
+/// The server does not.
+pub const REFUSE: u8 = 6;
 
 /// The network's mask.
 pub const SUBNET_MASK: u8 = 1;

@@ -1,17 +1,22 @@
 //! What a node's firmware gets when it asks.
 
+pub mod alarm;
 pub mod boot_root;
 pub mod card_files;
 pub mod command_line;
 pub mod desk;
 pub mod dhcp;
 pub mod dnsmasq;
+pub mod ear;
+pub mod frame;
 pub mod neighbour;
+pub mod overhear;
 pub mod question;
 pub mod stranger;
 pub mod tftp;
 pub mod view;
 
+pub use alarm::Alarms;
 pub use boot_root::{BootRoot, BootRootError, BootRoots};
 pub use card_files::CardFiles;
 pub use command_line::CommandLines;

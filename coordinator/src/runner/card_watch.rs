@@ -44,7 +44,7 @@ fn is_silent(node: &NodeView) -> bool {
         .deployment
         .active()
         .is_some_and(|active| active.state == State::NfsBootOn && active.phase == Phase::Work);
-    boots && live.clocks.asked.is_none() && clock::now().since(live.clocks.phase_began) > ASKS_WITHIN
+    boots && !live.clocks.asked_for_files() && clock::now().since(live.clocks.phase_began) > ASKS_WITHIN
 }
 
 async fn accepts(address: SocketAddr) -> bool {

@@ -57,6 +57,17 @@ fn silence_is_named_by_what_was_seen_last() {
     bench.pass(100);
     assert_eq!(bench.cause(), Some(CauseKind::FirmwareStopped));
 
+    for (asked, expected) in
+        [(Asked::Address, CauseKind::NoDhcp), (Asked::Offered([10, 0, 0, 66].into()), CauseKind::DhcpNoTftp)]
+    {
+        let mut bench = Bench::in_state(State::NfsBootOn);
+        bench.see(Sign::BootAsked(Asked::Address));
+        bench.see(Sign::BootAsked(asked));
+        bench.policy.restart_budget = 0;
+        bench.pass(100);
+        assert_eq!(bench.cause(), Some(expected));
+    }
+
     let mut bench = Bench::in_state(State::DeletePartition);
     bench.policy.restart_budget = 0;
     bench.pass(100);

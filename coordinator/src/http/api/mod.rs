@@ -1,5 +1,6 @@
 //! `/api/v1`: one file a resource.
 
+mod alarms;
 mod boot_files;
 mod consoles;
 mod deployments;
@@ -8,6 +9,7 @@ mod environments;
 mod logs;
 mod nodes;
 mod reservations;
+mod seen_at;
 mod switches;
 
 use super::Shared;
@@ -29,6 +31,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/clock/confirm", post(confirm_clock))
         .route("/health", get(health))
         .merge(nodes::routes())
+        .merge(alarms::routes())
         .merge(discovered::routes())
         .merge(consoles::routes())
         .merge(boot_files::routes())
