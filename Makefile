@@ -26,7 +26,7 @@ rack: setup
 	@exec $(TARGET)/debug/piseduce-rack
 
 test-rack: setup
-	cargo test --quiet -p piseduce-tests --test rack -- --test-threads 1
+	cargo test --quiet --workspace --test rack -- --test-threads 1
 
 setup:
 	@.ci/setup
