@@ -2,12 +2,11 @@
 //! Creates nothing, so that the doctor may look at a directory that is not there.
 
 use super::error::LibraryError;
-use super::incoming::lock;
 use super::index::Index;
 use super::library::Places;
+use super::lock::{FileLock, lock};
 use piseduce_protocol::id::Hash;
 use rustix::fs::FlockOperation;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// The files of one image.
@@ -32,12 +31,12 @@ impl ImageFiles {
         Ok(Some(ImageFiles { manifest: places.manifest_file(name), packs }))
     }
 
-    /// Keeps every image of the library below `root` from being swept for as long as the returned file is open.
+    /// Keeps every image of the library below `root` from being swept until the returned lock is dropped.
     /// Imports go on.
     ///
     /// # Errors
     /// When the library's lock cannot be taken.
-    pub fn hold(root: &Path) -> Result<File, LibraryError> {
+    pub fn hold(root: &Path) -> Result<FileLock, LibraryError> {
         lock(&Places::at(root).lock(), FlockOperation::LockShared)
     }
 }

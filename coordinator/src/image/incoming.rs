@@ -9,8 +9,9 @@
 
 use super::error::LibraryError;
 use super::library::Places;
+use super::lock::{FileLock, lock};
 use piseduce_protocol::id::Hash;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::FlockOperation;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 pub(super) struct Incoming {
     places: Places,
     path: PathBuf,
-    _lock: File,
+    _lock: FileLock,
 }
 
 impl Incoming {
@@ -81,18 +82,10 @@ impl Drop for Incoming {
 pub(super) struct Published {
     /// The manifest's name.
     pub(super) name: Hash,
-    _lock: File,
+    _lock: FileLock,
 }
 
-/// The file at `path`, locked; released when it is closed, which the kernel does for dead processes, too.
-pub(super) fn lock(path: &Path, operation: FlockOperation) -> Result<File, LibraryError> {
-    let file = File::open(path).map_err(LibraryError::io("open", path))?;
-    rustix::io::retry_on_intr(|| flock(&file, operation))
-        .map_err(|error| LibraryError::io("lock", path)(error.into()))?;
-    Ok(file)
-}
-
-fn create_locked(path: &Path) -> Result<File, LibraryError> {
+fn create_locked(path: &Path) -> Result<FileLock, LibraryError> {
     File::create_new(path).map_err(LibraryError::io("create", path))?;
     lock(path, FlockOperation::NonBlockingLockExclusive)
 }

@@ -3,12 +3,13 @@
 //! Manifests go before packs, durably, so that no power cut leaves a manifest without its pack.
 
 use super::error::LibraryError;
-use super::incoming::{lock, sync};
+use super::incoming::sync;
 use super::library::{Library, Places};
+use super::lock::{FileLock, lock};
 use piseduce_protocol::id::Hash;
 use rustix::fs::FlockOperation;
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -17,7 +18,7 @@ use std::path::Path;
 #[must_use = "images wait outside until it is finished or dropped"]
 pub struct Sweep<'a> {
     library: &'a Library,
-    _lock: File,
+    _lock: FileLock,
 }
 
 /// What a sweep removed.
@@ -103,7 +104,7 @@ fn remove_all_but(keep: &HashSet<Hash>, directory: &Path) -> Result<usize, Libra
 }
 
 /// Locks the file at `path`, unless somebody holds it.
-fn unless_held(path: &Path) -> Result<Option<File>, LibraryError> {
+fn unless_held(path: &Path) -> Result<Option<FileLock>, LibraryError> {
     match lock(path, FlockOperation::NonBlockingLockExclusive) {
         Ok(lock) => Ok(Some(lock)),
         Err(LibraryError::Io { source, .. }) if source.kind() == io::ErrorKind::WouldBlock => Ok(None),

@@ -8,7 +8,7 @@ use super::{ConfigOption, in_background};
 use crate::clock;
 use crate::config::Config;
 use crate::data_directory::{IMAGES, STORE};
-use crate::image::ImageFiles;
+use crate::image::{FileLock, ImageFiles};
 use crate::print;
 use crate::store::{Contents, Examination};
 use anyhow::{Context as _, bail};
@@ -16,7 +16,6 @@ use archive::{FORMAT, List, Listed};
 use indicatif::{ProgressBar, ProgressStyle};
 use piseduce_protocol::id::Hash;
 use std::collections::{BTreeSet, HashSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -56,7 +55,7 @@ fn take(config: &Config, settings: String, backup: &Backup, stop: &AtomicBool) -
     let parent = parent.unwrap_or(Path::new("."));
     let scratch = archive::scratch(parent, ".piseduce-backup-")?;
     let data = &config.data_directory;
-    // Held before the store is copied: no image that the copy names is swept until it is in the backup.
+    // FileLock before the store is copied: no image that the copy names is swept until it is in the backup.
     let _held = match backup.without_images {
         true => None,
         false => hold_images(data)?,
@@ -99,7 +98,7 @@ fn take(config: &Config, settings: String, backup: &Backup, stop: &AtomicBool) -
 }
 
 /// Keeps sweeps away from the images; none when there are no images yet.
-fn hold_images(data: &Path) -> anyhow::Result<Option<File>> {
+fn hold_images(data: &Path) -> anyhow::Result<Option<FileLock>> {
     let root = data.join(IMAGES);
     Ok(root.exists().then(|| ImageFiles::hold(&root)).transpose()?)
 }
