@@ -131,6 +131,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         consoles,
         command_lines,
         strangers,
+        guards: config.policy.guards,
         alarms,
         cards: data.card_files(),
         questions: Mutex::default(),

@@ -9,6 +9,7 @@ mod netboot;
 pub use broker::{Accounts, Broker, External};
 pub use netboot::Netboot;
 
+use crate::domain::guard::{Action, GUARDS, Guards};
 use crate::machine::Policy;
 use crate::store::Retention;
 use piseduce_protocol::command::Wipe;
@@ -145,6 +146,7 @@ impl Config {
         };
         let mut config = top.section("limits")?.limits(config)?;
         (config.policy.wipe, config.policy.wipe_later) = top.section("release")?.release()?;
+        config.policy.guards = top.section("guards")?.guards()?;
         top.finish()?;
         Ok(config)
     }
@@ -272,6 +274,20 @@ impl<'a> Section<'a> {
         };
         self.finish()?;
         Ok((wipe, later))
+    }
+
+    /// What is done about findings, by the name of the finding.
+    fn guards(mut self) -> Result<Guards, ConfigError> {
+        let allowed = one_of(Action::NAMES.iter().map(|(name, _)| *name));
+        let mut guards = Guards::default();
+        for guard in &GUARDS {
+            let Some(text) = self.text(guard.kind.name(), &allowed)? else { continue };
+            let action = Action::named(&text)
+                .ok_or_else(|| self.wrong(guard.kind.name(), format!("\"{text}\""), &allowed))?;
+            guards.set(guard.kind, action);
+        }
+        self.finish()?;
+        Ok(guards)
     }
 
     fn retention(mut self) -> Result<Retention, ConfigError> {

@@ -131,7 +131,27 @@ fn bootloader(root: &Path) -> Vec<(String, String)> {
         let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
         is_name.then(|| (name.to_owned(), value.to_owned()))
     });
-    numbers.chain(settings).collect()
+    numbers.chain(settings).chain(usb_disk(root)).collect()
+}
+
+/// The number of USB's class of disks.
+const MASS_STORAGE: &str = "08";
+
+/// A USB disk that is plugged in, as its maker names it.
+fn usb_disk(root: &Path) -> Option<(String, String)> {
+    let directory = root.join("sys/bus/usb/devices");
+    let mut interfaces: Vec<PathBuf> =
+        fs::read_dir(&directory).ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    interfaces.sort();
+    let is_disk =
+        |path: &&PathBuf| text(&path.join("bInterfaceClass")).is_ok_and(|class| class == MASS_STORAGE);
+    let disk = interfaces.iter().find(is_disk)?;
+    // An interface `1-1.3:1.0` belongs to the device `1-1.3`.
+    let name = disk.file_name()?.to_string_lossy().into_owned();
+    let device = name.split_once(':').map_or(name.as_str(), |(device, _)| device);
+    let product = text(&directory.join(device).join("product"));
+    let known = product.ok().filter(|product| !product.trim().is_empty()).unwrap_or_else(|| device.into());
+    Some(("usb-storage".into(), known.trim().into()))
 }
 
 fn settings(root: &Path, tree: &Path) -> Option<String> {
@@ -171,6 +191,9 @@ mod tests {
         put("sys/class/net/lo/address", b"00:00:00:00:00:00\n");
         put("sys/class/net/eth0/address", b"DC:A6:32:01:02:03\n");
         put("sys/class/net/bonding_masters", b"");
+        put("sys/bus/usb/devices/1-1.2:1.0/bInterfaceClass", b"03\n");
+        put("sys/bus/usb/devices/1-1.3:1.0/bInterfaceClass", b"08\n");
+        put("sys/bus/usb/devices/1-1.3/product", b"Ultra Fit\n");
         put("proc/sys/kernel/random/boot_id", b"b0b0\n");
         put("proc/cmdline", command_line.as_bytes());
         let node = root.path().join("sys/firmware/base/reserved-memory/nvram@0");
@@ -192,7 +215,8 @@ mod tests {
         assert_eq!(identity.mac, "dc:a6:32:01:02:03");
         assert_eq!(identity.model, "Raspberry Pi 4 Model B Rev 1.4");
         assert_eq!(identity.kernel, KernelId("b0b0".into()));
-        let expected = [("boot-mode", "2"), ("BOOT_UART", "0"), ("BOOT_ORDER", "0xf12")];
+        let expected =
+            [("boot-mode", "2"), ("BOOT_UART", "0"), ("BOOT_ORDER", "0xf12"), ("usb-storage", "Ultra Fit")];
         assert_eq!(identity.bootloader, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
         assert_eq!(identity.parameters().unwrap().unwrap().head, "10.0.0.1:8070");
     }

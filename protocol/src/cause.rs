@@ -88,6 +88,23 @@ named! {
         /// The environment's system could not be configured.
         ConfigurationFailed = "configuration_failed",
 
+        /// The bootloader asks the card before the network, or never the network: the node would not come back.
+        BootOrderUnreachable = "boot_order_unreachable",
+        /// The bootloader never asks the card: what is deployed would not boot.
+        BootOrderNoCard = "boot_order_no_card",
+        /// A USB disk is plugged in, and the board asks it before the network or the card.
+        UsbFirst = "usb_first",
+        /// The board waits for a button when its power returns.
+        PowerButton = "power_button",
+        /// A transfer that stops leaves the bootloader hanging.
+        NoBootWatchdog = "no_boot_watchdog",
+        /// A board that finds nothing to boot once does not look again.
+        GivesUp = "gives_up",
+        /// The bootloader is older than a fix that a node needs.
+        OldBootloader = "old_bootloader",
+        /// An address that DHCP should tell is set in the bootloader.
+        FixedAddress = "fixed_address",
+
         /// The user's script ended with another exit code than 0.
         ScriptFailed = "script_failed",
         /// The user's script ran out of time.

@@ -12,6 +12,7 @@ use clap::Args;
 use serde::Deserialize;
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -56,6 +57,9 @@ struct BootView {
     view: String,
     command_line: Option<String>,
 }
+
+/// The file below a board's directory with the settings of its EEPROM.
+pub const EEPROM: &str = "eeprom.conf";
 
 impl Board {
     /// The board as arguments for its own program.
@@ -138,6 +142,16 @@ impl Board {
         put("proc/sys/kernel/random/boot_id", boot_id)?;
         put("proc/cmdline", format!("console=ttyAMA0 {command_line}\n"))?;
         put("sys/class/net/eth0/address", format!("{}\n", self.mac))?;
+        // The settings of its EEPROM, which its bootloader leaves in memory for the kernel.
+        if let Ok(settings) = fs::read_to_string(self.directory.join(EEPROM)) {
+            put("proc/device-tree/aliases/blconfig", "/reserved-memory/nvram@0\0".into())?;
+            put("sys/bus/nvmem/devices/rmem0/nvmem", settings)?;
+            put("proc/device-tree/reserved-memory/nvram@0/name", String::new())?;
+            let node = tree.join("sys/bus/nvmem/devices/rmem0/of_node");
+            if !node.exists() {
+                symlink(fs::canonicalize(&tree)?.join("proc/device-tree/reserved-memory/nvram@0"), node)?;
+            }
+        }
         self.boot("kernel")
     }
 

@@ -16,6 +16,7 @@ mod docs;
 mod doctor;
 mod drivers;
 mod firmware;
+mod guards;
 mod house;
 mod images;
 mod machine;

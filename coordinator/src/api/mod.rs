@@ -7,6 +7,7 @@ mod boot_files;
 mod deployments;
 mod environments;
 mod inventory;
+mod node_check;
 mod switches;
 
 pub use alarms::AlarmView;
@@ -19,6 +20,7 @@ pub use environments::{EnvironmentView, ImageView, PartitionView, RemovedView};
 pub use inventory::{
     ConsoleView, DiscoveredView, ImportedView, Inventory, NodeEntry, NodeView, OwesView, SwitchEntry,
 };
+pub use node_check::{FindingView, NodeCheckView};
 pub use switches::{
     DetectRequest, DetectedView, SupplyView, SwitchDetails, SwitchPortQuery, SwitchPortView, SwitchView,
     SwitchedView,

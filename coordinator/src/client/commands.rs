@@ -79,6 +79,7 @@ pub fn run(options: &ConnectionOptions, output: Output, command: Command) -> Res
     let ask = |request, nodes: &Nodes| deploy::ask(&connection, output, request, &nodes.nodes, nodes.wait);
     match command {
         Command::Node(NodeCommand::Test(nodes)) => return ask("test", &nodes),
+        Command::Node(NodeCommand::Check { nodes }) => return nodes::check(&connection, output, nodes),
         Command::Node(command) => nodes::node(&connection, output, command)?,
         Command::Switch(command) => switches::switch(&connection, output, command)?,
         Command::Reserve { nodes, time } => nodes::reserve(&connection, output, nodes, time.into())?,

@@ -2,11 +2,12 @@
 
 use super::commands::Nodes;
 use super::connection::{Connection, level};
+use super::deploy::Ended;
 use super::error::ClientError;
 use super::tables;
 use crate::api::{
-    AlarmView, BootFilesView, DiscoveredView, ImportedView, Inventory, NodeView, ReservationView,
-    ReserveRequest,
+    AlarmView, BootFilesView, DiscoveredView, ImportedView, Inventory, NodeCheckView, NodeView,
+    ReservationView, ReserveRequest,
 };
 use crate::domain::reservation::utc;
 use crate::print::{Output, Screen};
@@ -28,6 +29,12 @@ pub enum NodeCommand {
     Show {
         /// Its name
         node: String,
+    },
+    /// What could keep nodes from coming back, by what their agents last read of their bootloaders
+    Check {
+        /// Nodes by name; all without one
+        #[arg(value_name = "NODE")]
+        nodes: Vec<String>,
     },
     /// Boards that ask what to boot and are not registered
     Discovered,
@@ -81,7 +88,7 @@ pub(super) fn node(connection: &Connection, output: Output, command: NodeCommand
             };
             output.tell("boot_files", &files, |files| tables::boot_files(files, screen));
         }
-        NodeCommand::Test(_) => unreachable!("it is followed like a deployment"),
+        NodeCommand::Test(_) | NodeCommand::Check { .. } => unreachable!("they say how nodes are, too"),
         NodeCommand::Import { file } => {
             let inventory: Inventory = toml::from_str(&read(&file)?)
                 .map_err(|source| ClientError::Inventory { file, source: Box::new(source) })?;
@@ -93,6 +100,22 @@ pub(super) fn node(connection: &Connection, output: Output, command: NodeCommand
         }
     }
     Ok(())
+}
+
+/// What could keep nodes from coming back; badly when something would be refused.
+pub(super) fn check(
+    connection: &Connection,
+    output: Output,
+    mut nodes: Vec<String>,
+) -> Result<Ended, ClientError> {
+    if nodes.is_empty() {
+        nodes = connection.get::<Vec<NodeView>>("nodes")?.into_iter().map(|node| node.name).collect();
+    }
+    let checked = nodes.iter().map(|node| connection.get(&format!("nodes/{}/check", level(node))));
+    let checked: Vec<NodeCheckView> = checked.collect::<Result<_, _>>()?;
+    output.tell("checked", &checked, |checked| tables::checked(checked));
+    let mut findings = checked.iter().flat_map(|node| &node.findings);
+    Ok(if findings.any(|finding| finding.action == "refuse") { Ended::Badly } else { Ended::Well })
 }
 
 /// What nobody can explain.

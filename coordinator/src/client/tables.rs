@@ -7,7 +7,8 @@ pub(super) use switches::{detected, switch, switches, watts};
 use super::table::{Cell, Look, pairs, printable, table};
 use crate::api::{
     AlarmView, BootFileView, BootFilesView, ConsoleEndView, ConsoleView, DeploymentHistory, DeploymentView,
-    DiscoveredView, EnvironmentView, ImageView, JournalEntry, NodeView, PartitionView, ScriptView,
+    DiscoveredView, EnvironmentView, FindingView, ImageView, JournalEntry, NodeCheckView, NodeView,
+    PartitionView, ScriptView,
 };
 use crate::domain::reservation::utc;
 use crate::print::Screen;
@@ -117,6 +118,32 @@ pub(super) fn discovered(boards: &[DiscoveredView], screen: Screen) -> String {
     };
     let heading = ["ADDRESS", "SERIAL", "MODEL (A GUESS)", "SWITCH", "PORT", "IP", "LAST ASKED", "FOR"];
     table(&heading, boards.iter().map(row).collect(), screen)
+}
+
+/// What could keep nodes from coming back.
+pub(super) fn checked(checked: &[NodeCheckView]) -> String {
+    checked.iter().map(checked_node).collect::<Vec<_>>().join("\n")
+}
+
+fn checked_node(view: &NodeCheckView) -> String {
+    let NodeCheckView { node, findings, .. } = view;
+    let Some(heard) = view.heard_unix_ms else {
+        return format!(
+            "{node}: not seen in the boot root yet; `piseduce node test {node} --wait` brings it there"
+        );
+    };
+    let said = format!("by what its agent read at {}", utc(heard));
+    if findings.is_empty() {
+        // A Pi 3 has no bootloader with settings; of others, boot roots read only newer ones.
+        let read = if view.facts.is_empty() { "; it read no settings of a bootloader" } else { "" };
+        return format!("{node}: nothing found, {said}{read}");
+    }
+    let line = |finding: &FindingView| {
+        let FindingView { name, action, remedy, .. } = finding;
+        format!("  {name} ({action}): {}\n    to mend it: {remedy}", printable(&finding.seen))
+    };
+    let lines: Vec<String> = findings.iter().map(line).collect();
+    format!("{node}: {said}\n{}", lines.join("\n"))
 }
 
 /// What nobody can explain.

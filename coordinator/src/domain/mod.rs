@@ -5,6 +5,7 @@ pub mod console;
 pub mod deployment;
 pub mod driver;
 pub mod environment;
+pub mod guard;
 pub mod network;
 pub mod node;
 pub mod reservation;

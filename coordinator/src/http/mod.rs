@@ -14,6 +14,7 @@ pub use view::environment as environment_view;
 
 use crate::console::Consoles;
 use crate::credentials::Credentials;
+use crate::domain::guard::Guards;
 use crate::image::Library;
 use crate::netboot::question::Questions;
 use crate::netboot::{Alarms, CardFiles, CommandLines, Strangers};
@@ -59,6 +60,8 @@ pub struct Inner {
     pub command_lines: Arc<CommandLines>,
     /// Boards that ask what to boot and are not registered.
     pub strangers: Strangers,
+    /// What keeps a node from being deployed or freed.
+    pub guards: Guards,
     /// What nobody can explain on the nodes' networks.
     pub alarms: Alarms,
     /// The boot files of cards that are booted over the network.

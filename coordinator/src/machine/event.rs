@@ -106,6 +106,8 @@ pub enum AgentSign {
         boot: BootNumber,
         /// Its kernel.
         kernel: KernelId,
+        /// What the site's guards have against deploying or freeing it.
+        objection: Option<Cause>,
     },
     /// How a command stands.
     Answer(Answer),

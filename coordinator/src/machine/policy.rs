@@ -1,5 +1,6 @@
 //! The limits that the machine applies, in one place. Defaults are the product's promises.
 
+use crate::domain::guard::Guards;
 use piseduce_protocol::command::Wipe;
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub struct Policy {
     pub wipe: Wipe,
     /// Whether that waits until the node is deployed for another user.
     pub wipe_later: bool,
+    /// What keeps a node from being deployed or freed.
+    pub guards: Guards,
 }
 
 impl Default for Policy {
@@ -63,6 +66,7 @@ impl Default for Policy {
             boot_spacing_pi3: Duration::from_secs(10),
             wipe: Wipe::Headers,
             wipe_later: false,
+            guards: Guards::default(),
         }
     }
 }

@@ -51,7 +51,7 @@ fn stopping(turn: &mut Turn<'_>, sign: &Sign, then: &Then) {
         }
         // The node is rebooting by itself: nothing is left to wait for.
         Sign::BootAsked(_) => follow(turn, then),
-        Sign::Agent(AgentSign::Hello { boot, kernel }) => heard_again(turn, *boot, kernel),
+        Sign::Agent(AgentSign::Hello { boot, kernel, .. }) => heard_again(turn, *boot, kernel),
         Sign::Agent(AgentSign::Answer(_) | AgentSign::Beat { .. })
         | Sign::ViewServed(_)
         | Sign::Admitted
@@ -79,7 +79,7 @@ fn leaving(turn: &mut Turn<'_>, sign: &Sign) {
                 Outcome::Started | Outcome::Progress(_) => {}
             }
         }
-        Sign::Agent(AgentSign::Hello { boot, kernel }) => heard_again(turn, *boot, kernel),
+        Sign::Agent(AgentSign::Hello { boot, kernel, .. }) => heard_again(turn, *boot, kernel),
         Sign::BootAsked(_) => {
             turn.phase(Phase::Work);
             env_boot(turn, sign);
@@ -156,9 +156,13 @@ fn nfs_boot_on(turn: &mut Turn<'_>, sign: &Sign) {
             let seen = "the system on the card answers, and the firmware asked for no file";
             turn.restart(Cause::new(CauseKind::BootsCardFirst, seen));
         }
-        Sign::Agent(AgentSign::Hello { boot, kernel }) if *boot == turn.live.deployment.boot => {
+        Sign::Agent(AgentSign::Hello { boot, kernel, objection }) if *boot == turn.live.deployment.boot => {
             turn.deployment().kernel = Some(kernel.clone());
-            turn.enter_after_hello();
+            match objection {
+                // Nothing was written: the node still comes back.
+                Some(cause) => turn.fail(cause.clone()),
+                None => turn.enter_after_hello(),
+            }
         }
         Sign::StaleAgent => still_alive(turn),
         Sign::Agent(_)
@@ -190,7 +194,7 @@ fn agent(turn: &mut Turn<'_>, sign: &Sign, state: State) {
         Sign::Agent(AgentSign::Answer(answer)) if answer.ticket == turn.live.deployment.ticket() => {
             answered(turn, &answer.outcome, state);
         }
-        Sign::Agent(AgentSign::Hello { boot, kernel }) => heard_again(turn, *boot, kernel),
+        Sign::Agent(AgentSign::Hello { boot, kernel, .. }) => heard_again(turn, *boot, kernel),
         Sign::Agent(AgentSign::Beat { boot, last, card_busy }) if *boot == turn.live.deployment.boot => {
             beat(turn, *last, *card_busy);
         }

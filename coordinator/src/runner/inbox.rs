@@ -5,6 +5,7 @@ use super::site::Readings;
 use super::{Distrust, Runner};
 use crate::bus::link::Heard;
 use crate::clock::{self, UnixMs};
+use crate::domain::guard::{self, Action, Finding, Guards};
 use crate::domain::node::{NodeId, SwitchId};
 use crate::domain::reservation::Reservation;
 use crate::machine::Refusal;
@@ -311,8 +312,10 @@ impl Runner {
                 }
                 let words = serde_json::to_string(&hello).expect("a hello has text keys only");
                 self.keep_words(id, boot, Some(words), vec![]);
-                let detail = described(&hello);
-                let sign = AgentSign::Hello { boot, kernel: hello.kernel };
+                let findings = guard::examine(&hello.model, &hello.bootloader);
+                let detail = described(&hello, &findings, &self.policy.guards);
+                let objection = self.policy.guards.objection(&findings);
+                let sign = AgentSign::Hello { boot, kernel: hello.kernel, objection };
                 self.seen(id, Sign::Agent(sign), Some(detail));
             }
             Report::Answer(answer) => self.answered(id, answer),
@@ -367,10 +370,12 @@ fn dated(log: Log) -> Vec<AgentWord> {
 }
 
 /// A hello, for the journal.
-fn described(hello: &Hello) -> String {
+fn described(hello: &Hello, findings: &[Finding], guards: &Guards) -> String {
     let card = hello.card.as_ref().map_or_else(
         || "no card".into(),
         |card| format!("card {} of {} bytes", card.cid.as_deref().unwrap_or(&card.device), card.bytes),
     );
-    format!("hello: {}, {}, agent {}, {card}", hello.model, hello.mac, hello.agent)
+    let warned = findings.iter().filter(|finding| guards.action(finding) == Action::Warn);
+    let warnings: String = warned.map(|finding| format!("; {}: {}", finding.kind, finding.seen)).collect();
+    format!("hello: {}, {}, agent {}, {card}{warnings}", hello.model, hello.mac, hello.agent)
 }

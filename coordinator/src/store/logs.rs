@@ -3,6 +3,7 @@
 use super::schema::StoreError;
 use super::{Store, rows};
 use crate::clock::UnixMs;
+use crate::domain::node::NodeId;
 use piseduce_protocol::id::{BootNumber, DeploymentId, Run};
 use rusqlite::{Connection, Row};
 
@@ -211,6 +212,17 @@ impl Store {
     pub async fn agent_hellos(&self, deployment: DeploymentId) -> Result<Vec<AgentHello>, StoreError> {
         let query = "SELECT * FROM agent_hellos WHERE deployment_id = ? ORDER BY run, boot";
         self.read(move |connection| rows::all(connection, query, [deployment.0], hello)).await
+    }
+
+    /// What the agent of a node last said of itself, in whatever deployment.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn last_hello(&self, node: NodeId) -> Result<Option<AgentHello>, StoreError> {
+        let query = "SELECT h.* FROM agent_hellos h JOIN deployments d ON d.id = h.deployment_id
+                     WHERE d.node_id = ? ORDER BY h.unix_ms DESC, d.id DESC, h.run DESC, h.boot DESC LIMIT 1";
+        let mut last = self.read(move |connection| rows::all(connection, query, [node.0], hello)).await?;
+        Ok(last.pop())
     }
 
     /// What the scripts of a deployment left behind, by run.

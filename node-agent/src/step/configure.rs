@@ -11,6 +11,10 @@ use crate::tree::Tree;
 use piseduce_protocol::bundle::Bundle;
 use piseduce_protocol::cause::CauseKind;
 
+/// What makes a board write its bootloader anew, and with it the boot order that the head relies on: nobody's image does that to
+/// a node that is lent. Source: boot EEPROM in the Raspberry Pi documentation.
+const BOOTLOADER_UPDATES: [&str; 4] = ["recovery.bin", "pieeprom.upd", "pieeprom.sig", "pieeprom.bin"];
+
 impl Step<'_> {
     pub(super) fn system_conf(&self) -> Result<String, StepError> {
         let Some(family) = family::find(&self.session.manifest.family)? else {
@@ -85,7 +89,7 @@ impl Step<'_> {
         let mut outcome = Ok(());
         fat::edit(self.card, boot.start, boot.bytes, |fat| {
             outcome = family.configure_boot(fat, settings);
-            Ok(())
+            BOOTLOADER_UPDATES.iter().try_for_each(|name| fat.remove(name))
         })?;
         Ok(outcome?)
     }

@@ -87,6 +87,9 @@ pub(crate) fn assert_image_deployed(image: &Image, card: &LoopCard, root_bytes: 
     assert_eq!(line, format!("console=tty1 root=PARTUUID={} rootwait quiet\n", image.label.root_id()));
     assert_eq!(boot_file(card, "meta-data"), "instance-id: piseduce-7-2\ndsmode: local\n");
     assert!(boot_file(card, "user-data").ends_with("users: []\n"));
+    let names =
+        program::run("mdir", &["-b".into(), "-i".into(), format!("{}@@{BOOT_START}", card.file().display())]);
+    assert!(!names.contains("pieeprom"), "a bootloader's update is left: {names}");
     let partition = TempDir::new().unwrap();
     let file = partition.path().join("boot");
     fs::write(&file, card.read(BOOT_START, usize::try_from(image::BOOT_BYTES).unwrap())).unwrap();

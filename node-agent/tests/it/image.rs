@@ -275,6 +275,7 @@ fn boot_files(label: Label) -> Vec<(&'static str, Vec<u8>)> {
     let mut firmware = vec![0; 5_000_000];
     blake3::Hasher::new().finalize_xof().fill(&mut firmware);
     vec![
+        ("pieeprom.upd", b"a bootloader".to_vec()),
         ("config.txt", b"arm_64bit=1\n".to_vec()),
         ("cmdline.txt", label.command_line().into()),
         ("kernel8.img", firmware),

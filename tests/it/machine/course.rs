@@ -62,7 +62,11 @@ fn reports_of_an_earlier_run_boot_and_number_change_nothing() {
     let old = Ticket { run: Run(1), ..before.ticket() };
     bench.see(Sign::Agent(AgentSign::Answer(Answer { ticket: old, outcome: Outcome::Done(String::new()) })));
     bench.see(Sign::FirstBoot(Run(1), FirstBootSign::ScriptEnded(0)));
-    bench.see(Sign::Agent(AgentSign::Hello { boot: BootNumber(5), kernel: KernelId("old".into()) }));
+    bench.see(Sign::Agent(AgentSign::Hello {
+        boot: BootNumber(5),
+        kernel: KernelId("old".into()),
+        objection: None,
+    }));
     bench.see(Sign::Power(piseduce_protocol::id::Seq(1), Powered::Off));
     assert_eq!(bench.live.deployment, before);
 }

@@ -142,7 +142,13 @@ const BOOT: [fn(&Deployment) -> Event; 5] = [
     |now| Event::Seen(Sign::Power(now.seq, Powered::Off)),
     |_| Event::Seen(Sign::Admitted),
     |now| Event::Seen(Sign::Power(now.seq, Powered::On)),
-    |now| Event::Seen(Sign::Agent(AgentSign::Hello { boot: now.boot, kernel: KernelId("k".into()) })),
+    |now| {
+        Event::Seen(Sign::Agent(AgentSign::Hello {
+            boot: now.boot,
+            kernel: KernelId("k".into()),
+            objection: None,
+        }))
+    },
 ];
 
 fn done(now: &Deployment) -> Event {

@@ -106,7 +106,7 @@ fn a_card_that_cannot_be_wiped_and_a_second_kernel_quarantine_the_node() {
     assert_eq!((bench.state(), bench.cause()), (State::Quarantined, Some(CauseKind::CardError)));
     let mut bench = wiping();
     let boot = bench.live.deployment.boot;
-    bench.see(Sign::Agent(AgentSign::Hello { boot, kernel: KernelId("another".into()) }));
+    bench.see(Sign::Agent(AgentSign::Hello { boot, kernel: KernelId("another".into()), objection: None }));
     switch_off(&mut bench);
     assert_eq!((bench.state(), bench.cause()), (State::Quarantined, Some(CauseKind::IdentityConflict)));
 }
@@ -203,4 +203,27 @@ fn the_same_user_does_not_wait_for_the_wipe_of_their_own_card() {
     bench.live.deployment.owes = Some(Owed { wipe: Wipe::Zero, due: false });
     happy_path()[..6].iter().for_each(|make| bench.step(*make));
     assert_eq!(bench.state(), State::EnvCopy);
+}
+
+#[test]
+fn what_a_guard_objects_to_is_neither_written_nor_freed() {
+    let cause = Cause::new(CauseKind::BootOrderUnreachable, "0xf41");
+    let hello = |bench: &Bench| {
+        let (boot, objection) = (bench.live.deployment.boot, Some(cause.clone()));
+        Sign::Agent(AgentSign::Hello { boot, kernel: KernelId("k".into()), objection })
+    };
+    let mut bench = Bench::in_state(State::NfsBootOn);
+    bench.see(hello(&bench));
+    assert_eq!((bench.state(), bench.cause()), (State::Failed, Some(CauseKind::BootOrderUnreachable)));
+    assert!(!bench.effects.iter().any(|effect| matches!(effect, Effect::Command(..))), "{:?}", bench.effects);
+
+    let mut bench = Bench::in_state(State::Deployed);
+    bench.ask(Request::Destroy);
+    for make in &BOOT[..4] {
+        bench.step(*make);
+    }
+    assert_eq!(bench.state(), State::NfsBootOn);
+    bench.see(hello(&bench));
+    switch_off(&mut bench);
+    assert_eq!((bench.state(), bench.cause()), (State::Quarantined, Some(CauseKind::BootOrderUnreachable)));
 }

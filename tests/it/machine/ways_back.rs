@@ -122,7 +122,9 @@ fn an_unplanned_boot_in_an_agents_state_costs_a_restart_whoever_caused_it() {
 fn an_agent_that_restarted_gets_its_command_again_and_a_second_kernel_ends_the_run() {
     let mut bench = Bench::in_state(State::EnvCopy);
     let boot = bench.live.deployment.boot;
-    let hello = |kernel: &str| Sign::Agent(AgentSign::Hello { boot, kernel: KernelId(kernel.into()) });
+    let hello = |kernel: &str| {
+        Sign::Agent(AgentSign::Hello { boot, kernel: KernelId(kernel.into()), objection: None })
+    };
     let before = bench.live.deployment.clone();
     bench.see(hello("k"));
     assert!(matches!(bench.asked_for(), Ask::Work { state: State::EnvCopy, .. }));

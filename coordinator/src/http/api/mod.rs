@@ -7,6 +7,7 @@ mod deployments;
 mod discovered;
 mod environments;
 mod logs;
+mod node_check;
 mod nodes;
 mod reservations;
 mod seen_at;
@@ -31,6 +32,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/clock/confirm", post(confirm_clock))
         .route("/health", get(health))
         .merge(nodes::routes())
+        .merge(node_check::routes())
         .merge(alarms::routes())
         .merge(discovered::routes())
         .merge(consoles::routes())
