@@ -21,6 +21,9 @@ named! {
         /// An administrator had the node tested, and it can be used.
         Tested = "tested",
 
+        /// The node was taken out of the rack for good.
+        Retired = "retired",
+
         /// Power was switched on, but the node's firmware asked for nothing.
         NoBootRequest = "no_boot_request",
         /// The firmware asked for an address, and nobody was heard to offer one.

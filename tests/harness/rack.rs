@@ -118,6 +118,12 @@ impl Rack {
         lock(&self.slots[index]).board.agent = agent.into();
     }
 
+    /// Puts another board with the same card into a place.
+    pub fn exchange(&self, index: usize, serial: &str, mac: &str) {
+        let board = &mut lock(&self.slots[index]).board;
+        (board.serial, board.mac) = (serial.into(), mac.into());
+    }
+
     /// Makes a board one of another model from its next boot on.
     pub fn set_model(&self, index: usize, model: &str) {
         lock(&self.slots[index]).board.model = model.into();

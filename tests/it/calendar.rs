@@ -24,6 +24,10 @@ fn a_reservation_ends_with_its_deployed_node_once_the_clock_is_believed() {
     lab.coordinator.set_clock("+0").unwrap();
     lab.coordinator.resume().unwrap();
 
+    // It has read its clock once when it answers whoever asks for something.
+    let refused = lab.coordinator.cli(USER, &["reserve", "pi-1", "--for", "1h"]).unwrap_err().to_string();
+    assert!(refused.contains("is held by ann"), "{refused}");
+
     // Somebody sets the head's clock; nobody loses their node by that.
     lab.coordinator.set_clock("+5h").unwrap();
     wait_for_distrust(&lab, "made a step forward of");

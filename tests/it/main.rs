@@ -19,6 +19,7 @@ mod firmware;
 mod guards;
 mod house;
 mod images;
+mod lifecycle;
 mod machine;
 mod monitoring;
 mod netboot;

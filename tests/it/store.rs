@@ -56,7 +56,8 @@ impl Shelf {
     async fn reserve(&self, owner: &str, nodes: &[&str]) -> Result<Opened, StoreError> {
         let until = NOW + Duration::from_secs(3600);
         let nodes = nodes.iter().map(|name| (*name).to_owned()).collect();
-        let wanted = Wanted { owner: owner.into(), nodes, from: NOW, until, form_until: until };
+        let wanted =
+            Wanted { owner: owner.into(), nodes, from: NOW, until, form_until: until, even_out: false };
         self.store.reserve(wanted).await
     }
 
@@ -81,6 +82,7 @@ fn node(number: u64, serial: u64) -> NodeAttributes {
         watts: None,
         ip: None,
         console: None,
+        labels: vec![],
     }
 }
 
@@ -149,7 +151,8 @@ async fn of_many_who_reserve_the_same_nodes_at_once_one_gets_them_all() {
             if index % 2 == 0 { ("ann", ["pi-1", "pi-2"]) } else { ("bob", ["pi-2", "pi-3"]) };
         let until = NOW + Duration::from_secs(60);
         let nodes = nodes.map(String::from).into();
-        let wanted = Wanted { owner: owner.into(), nodes, from: NOW, until, form_until: until };
+        let wanted =
+            Wanted { owner: owner.into(), nodes, from: NOW, until, form_until: until, even_out: false };
         let store = shelf.store.clone();
         tokio::spawn(async move { store.reserve(wanted).await })
     });

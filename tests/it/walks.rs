@@ -21,6 +21,7 @@ pub(crate) fn alphabet(bench: &Bench) -> Vec<(Event, bool)> {
         Request::DeployAgain,
         Request::Destroy,
         Request::Test,
+        Request::Retire,
         Request::HoldExpired,
         Request::ReservationEnded,
     ]

@@ -41,6 +41,47 @@ pub struct NodeView {
     pub deployment: Option<DeploymentStatus>,
     /// Until when it is held.
     pub until_unix_ms: Option<u64>,
+    /// What it has in common with others.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// Why nobody gets it, if so.
+    #[serde(default)]
+    pub out_of_service: Option<OutOfServiceView>,
+}
+
+/// Why nobody gets a node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OutOfServiceView {
+    /// Why, in an administrator's words.
+    pub reason: String,
+    /// Which administrator.
+    pub by: String,
+    /// Since when.
+    pub since_unix_ms: u64,
+}
+
+/// Takes a node out of service.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainRequest {
+    /// Why.
+    pub reason: String,
+}
+
+/// What is another board, or hangs in another place, now; what is not named stays.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeRequest {
+    /// The new board's serial number.
+    pub serial: Option<Serial>,
+    /// Its network address.
+    pub mac: Option<String>,
+    /// Its model.
+    pub model: Option<String>,
+    /// The switch that powers it now.
+    pub switch: Option<String>,
+    /// The outlet there.
+    pub port: Option<String>,
 }
 
 /// A board that asks what to boot and is not registered.
@@ -146,6 +187,9 @@ pub struct NodeEntry {
     /// The serial device at its UART.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub console: Option<ConsoleSettings>,
+    /// What it has in common with others: commands take `@LABEL` for all that have it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
 }
 
 /// What an import did.

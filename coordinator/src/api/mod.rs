@@ -18,7 +18,8 @@ pub use deployments::{
 };
 pub use environments::{EnvironmentView, ImageView, PartitionView, RemovedView};
 pub use inventory::{
-    ConsoleView, DiscoveredView, ImportedView, Inventory, NodeEntry, NodeView, OwesView, SwitchEntry,
+    ChangeRequest, ConsoleView, DiscoveredView, DrainRequest, ImportedView, Inventory, NodeEntry, NodeView,
+    OutOfServiceView, OwesView, SwitchEntry,
 };
 pub use node_check::{FindingView, NodeCheckView};
 pub use switches::{

@@ -125,6 +125,12 @@ impl Link {
         self.changed.notify_one();
     }
 
+    /// Clears the retained status of a node that is none any more.
+    pub fn unpublish(&self, node: &str) {
+        self.outbox().no_status(node);
+        self.changed.notify_one();
+    }
+
     /// Publishes a change of state once.
     pub fn event(&self, event: StateEvent) {
         self.outbox().event(event);
@@ -318,6 +324,10 @@ impl Worker {
                 Say::Status(status) => {
                     let topic = settings.site.render(&Topic::Status(status.node.clone()));
                     client.try_publish(topic, QoS::AtLeastOnce, true, json(status))
+                }
+                Say::NoStatus(node) => {
+                    let topic = settings.site.render(&Topic::Status(node.into()));
+                    client.try_publish(topic, QoS::AtLeastOnce, true, vec![])
                 }
                 Say::Event(event) => {
                     let topic = settings.site.render(&Topic::Event);

@@ -17,8 +17,8 @@ const EVENTS_HELD: usize = 1024;
 #[derive(Default)]
 pub(super) struct Outbox {
     commands: HashMap<Serial, Waiting>,
-    /// The retained status of each node by name, and whether it must be published.
-    statuses: HashMap<String, (NodeStatus, bool)>,
+    /// The retained status of each node by name, none to clear it, and whether it must be published.
+    statuses: HashMap<String, (Option<NodeStatus>, bool)>,
     events: VecDeque<StateEvent>,
 }
 
@@ -32,6 +32,7 @@ struct Waiting {
 pub(super) enum Say<'a> {
     Command(Serial, BootNumber, &'a Command),
     Status(&'a NodeStatus),
+    NoStatus(&'a str),
     Event(&'a StateEvent),
 }
 
@@ -51,7 +52,11 @@ impl Outbox {
     }
 
     pub(super) fn status(&mut self, status: NodeStatus) {
-        self.statuses.insert(status.node.clone(), (status, true));
+        self.statuses.insert(status.node.clone(), (Some(status), true));
+    }
+
+    pub(super) fn no_status(&mut self, node: &str) {
+        self.statuses.insert(node.into(), (None, true));
     }
 
     pub(super) fn event(&mut self, event: StateEvent) {
@@ -78,8 +83,8 @@ impl Outbox {
             }
             waiting.sent = Some(now);
         }
-        for (status, publish) in self.statuses.values_mut().filter(|(_, publish)| *publish) {
-            if !say(Say::Status(status)) {
+        for (node, (status, publish)) in self.statuses.iter_mut().filter(|(_, (_, publish))| *publish) {
+            if !say(status.as_ref().map_or(Say::NoStatus(node), Say::Status)) {
                 return;
             }
             *publish = false;

@@ -15,7 +15,7 @@ pub use super::environments::{EnvironmentCommand, environment};
 /// Nodes by name, and whether to wait.
 #[derive(Clone, Debug, Args)]
 pub struct Nodes {
-    /// Nodes by name
+    /// Nodes by name, or @LABEL for all that have the label
     #[arg(required = true, value_name = "NODE")]
     nodes: Vec<String>,
     /// Follow until they come to rest
@@ -34,7 +34,7 @@ pub enum Command {
     Switch(SwitchCommand),
     /// Hold free nodes; their form stays open for 15 minutes
     Reserve {
-        /// Nodes by name
+        /// Nodes by name, or @LABEL for all that have the label
         #[arg(required = true, value_name = "NODE")]
         nodes: Vec<String>,
         /// For how long, such as 4h
@@ -76,7 +76,8 @@ pub enum ClockCommand {
 /// What the coordinator answers, or that it does not.
 pub fn run(options: &ConnectionOptions, output: Output, command: Command) -> Result<Ended, ClientError> {
     let connection = Connection::open(options)?;
-    let ask = |request, nodes: &Nodes| deploy::ask(&connection, output, request, &nodes.nodes, nodes.wait);
+    let ask =
+        |request, nodes: &Nodes| deploy::ask(&connection, output, request, nodes.nodes.clone(), nodes.wait);
     match command {
         Command::Node(NodeCommand::Test(nodes)) => return ask("test", &nodes),
         Command::Node(NodeCommand::Check { nodes }) => return nodes::check(&connection, output, nodes),

@@ -3,7 +3,7 @@
 use super::connection::{Connection, level};
 use super::error::ClientError;
 use super::interrupt::until_interrupted;
-use super::nodes::{by_name, read};
+use super::nodes::{by_name, named, read};
 use super::{tables, watch};
 use crate::api::{DeployRequest, DeploymentView, Started};
 use crate::print::{self, Output};
@@ -17,7 +17,7 @@ use std::time::Duration;
 /// What `deploy` takes.
 #[derive(Clone, Debug, Args)]
 pub struct DeployOptions {
-    /// Nodes that you hold
+    /// Nodes that you hold, by name, or @LABEL
     #[arg(required = true, value_name = "NODE")]
     nodes: Vec<String>,
     /// What to deploy; see `piseduce environment list`
@@ -63,7 +63,7 @@ pub(super) fn deploy(
         u32::try_from(seconds).map_err(|_| ClientError::ScriptTime(seconds))
     });
     let request = DeployRequest {
-        nodes: options.nodes,
+        nodes: named(connection, options.nodes)?,
         environment: options.environment,
         ssh_keys,
         password_hash: options.password_file.as_deref().map(password_hash).transpose()?,
@@ -82,12 +82,13 @@ pub(super) fn ask(
     connection: &Connection,
     output: Output,
     request: &str,
-    nodes: &[String],
+    nodes: Vec<String>,
     wait: bool,
 ) -> Result<Ended, ClientError> {
+    let nodes = named(connection, nodes)?;
     nodes.iter().try_for_each(|node| by_name(connection, node).map(drop))?;
     let mut started = Vec::new();
-    for node in nodes {
+    for node in &nodes {
         match connection.post::<Started>(&format!("nodes/{}/{request}", level(node)), &()) {
             Ok(one) => started.push(one),
             Err(error) => {

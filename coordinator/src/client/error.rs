@@ -98,6 +98,9 @@ pub enum ClientError {
     /// Nothing is deployed on the node.
     #[error("node `{0}` is free: nothing is deployed on it")]
     Free(String),
+    /// No node has the label.
+    #[error("no node has the label `{0}`")]
+    NoSuchLabel(String),
     /// Ctrl-C.
     #[error("interrupted{}", under_way(.0))]
     Interrupted(Vec<Started>),
@@ -129,6 +132,7 @@ impl ClientError {
             ClientError::NoPassword(_) | ClientError::Password { .. } => "invalid_password",
             ClientError::ScriptTime(_) => "invalid",
             ClientError::Free(_) => "free",
+            ClientError::NoSuchLabel(_) => "missing",
             ClientError::Interrupted(_) => "interrupted",
             ClientError::Waiting(_) => "failed",
         }
@@ -151,6 +155,9 @@ impl ClientError {
             ClientError::Inventory { .. } => "nothing was imported".into(),
             ClientError::ScriptTime(_) => "from 1 s to 1 day".into(),
             ClientError::Free(_) => "`piseduce deployment list` shows earlier ones by their numbers".into(),
+            ClientError::NoSuchLabel(_) => {
+                "`labels = [\"blue\"]` at a [[node]] of the inventory gives one".into()
+            }
             ClientError::Interrupted(started) if started.is_empty() => String::new(),
             ClientError::Interrupted(started) => {
                 let ids: Vec<String> = started.iter().map(|one| one.deployment.to_string()).collect();
@@ -179,6 +186,7 @@ impl ClientError {
             | ClientError::Password { .. }
             | ClientError::ScriptTime(_)
             | ClientError::Free(_)
+            | ClientError::NoSuchLabel(_)
             | ClientError::Waiting(_) => EXIT_FAILED,
         }
     }

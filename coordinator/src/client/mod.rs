@@ -10,6 +10,7 @@ mod deployments;
 mod environments;
 mod follow;
 mod interrupt;
+mod lifecycle;
 mod logs;
 mod nodes;
 mod switches;

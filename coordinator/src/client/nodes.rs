@@ -4,6 +4,7 @@ use super::commands::Nodes;
 use super::connection::{Connection, level};
 use super::deploy::Ended;
 use super::error::ClientError;
+use super::lifecycle::{self, LifecycleCommand};
 use super::tables;
 use crate::api::{
     AlarmView, BootFilesView, DiscoveredView, ImportedView, Inventory, NodeCheckView, NodeView,
@@ -12,6 +13,7 @@ use crate::api::{
 use crate::domain::reservation::utc;
 use crate::print::{Output, Screen};
 use clap::Subcommand;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,7 +34,7 @@ pub enum NodeCommand {
     },
     /// What could keep nodes from coming back, by what their agents last read of their bootloaders
     Check {
-        /// Nodes by name; all without one
+        /// Nodes by name, or @LABEL; all without one
         #[arg(value_name = "NODE")]
         nodes: Vec<String>,
     },
@@ -47,6 +49,8 @@ pub enum NodeCommand {
         #[arg(long, value_name = "FILE")]
         renew: Option<PathBuf>,
     },
+    #[command(flatten)]
+    Lifecycle(LifecycleCommand),
     /// Prove that free or quarantined nodes come back into the boot root and can be wiped; frees those that do
     Test(Nodes),
 }
@@ -59,6 +63,30 @@ pub(super) fn read(file: &Path) -> Result<String, ClientError> {
 /// The node of this name.
 pub(super) fn by_name(connection: &Connection, name: &str) -> Result<NodeView, ClientError> {
     connection.get(&format!("nodes/{}", level(name)))
+}
+
+/// Nodes by name, where `@LABEL` stands for all that have the label.
+pub(super) fn named(connection: &Connection, wanted: Vec<String>) -> Result<Vec<String>, ClientError> {
+    if !wanted.iter().any(|name| name.starts_with('@')) {
+        return Ok(wanted);
+    }
+    let all: Vec<NodeView> = connection.get("nodes")?;
+    let mut names = Vec::new();
+    for name in wanted {
+        let Some(label) = name.strip_prefix('@') else {
+            names.push(name);
+            continue;
+        };
+        let before = names.len();
+        let labelled = all.iter().filter(|node| node.labels.iter().any(|one| one == label));
+        names.extend(labelled.map(|node| node.name.clone()));
+        if names.len() == before {
+            return Err(ClientError::NoSuchLabel(label.into()));
+        }
+    }
+    let mut seen = BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    Ok(names)
 }
 
 pub(super) fn node(connection: &Connection, output: Output, command: NodeCommand) -> Result<(), ClientError> {
@@ -88,6 +116,7 @@ pub(super) fn node(connection: &Connection, output: Output, command: NodeCommand
             };
             output.tell("boot_files", &files, |files| tables::boot_files(files, screen));
         }
+        NodeCommand::Lifecycle(command) => lifecycle::run(connection, output, command)?,
         NodeCommand::Test(_) | NodeCommand::Check { .. } => unreachable!("they say how nodes are, too"),
         NodeCommand::Import { file } => {
             let inventory: Inventory = toml::from_str(&read(&file)?)
@@ -106,8 +135,9 @@ pub(super) fn node(connection: &Connection, output: Output, command: NodeCommand
 pub(super) fn check(
     connection: &Connection,
     output: Output,
-    mut nodes: Vec<String>,
+    nodes: Vec<String>,
 ) -> Result<Ended, ClientError> {
+    let mut nodes = named(connection, nodes)?;
     if nodes.is_empty() {
         nodes = connection.get::<Vec<NodeView>>("nodes")?.into_iter().map(|node| node.name).collect();
     }
@@ -131,6 +161,7 @@ pub(super) fn reserve(
     nodes: Vec<String>,
     time: Duration,
 ) -> Result<(), ClientError> {
+    let nodes = named(connection, nodes)?;
     let request = ReserveRequest { nodes, seconds: time.as_secs() };
     let reservation: ReservationView = connection.post("reservations", &request)?;
     output.tell("reservation", &reservation, |one| {

@@ -49,17 +49,35 @@ pub(super) fn progress(progress: &Progress) -> String {
     text
 }
 
+/// A node that nobody has.
+fn unused(node: &NodeView) -> Cell {
+    match node.out_of_service {
+        Some(_) => Cell::looking("drained", Look::Bad),
+        None => "free".into(),
+    }
+}
+
+/// Why a node is as it is, and why nobody gets it.
+fn with_service(why: String, node: &NodeView) -> String {
+    let out = node.out_of_service.as_ref().map(|out| {
+        let reason = printable(&out.reason);
+        format!("{}{reason} ({})", if node.deployment.is_some() { "draining: " } else { "" }, out.by)
+    });
+    let parts = [Some(why).filter(|why| !why.is_empty()), out];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
 /// Nodes and who has them.
 pub(super) fn nodes(nodes: &[NodeView], screen: Screen) -> String {
     let row = |node: &NodeView| {
         let deployment = node.deployment.as_ref();
         vec![
             node.name.as_str().into(),
-            deployment.map_or_else(|| "free".into(), |d| state(d.state)),
+            deployment.map_or_else(|| unused(node), |d| state(d.state)),
             or_dash(deployment.and_then(|d| d.environment.clone())),
             or_dash(deployment.map(|d| &d.owner)),
             or_dash(node.until_unix_ms.map(utc)),
-            deployment.map(why).unwrap_or_default().into(),
+            with_service(deployment.map(why).unwrap_or_default(), node).into(),
         ]
     };
     let heading = ["NODE", "STATE", "ENVIRONMENT", "HELD BY", "UNTIL", "WHY"];
@@ -79,6 +97,13 @@ pub(super) fn node(node: &NodeView, screen: Screen) -> String {
         ("port", node.port.as_str().into()),
         ("power", power.into()),
     ];
+    if !node.labels.is_empty() {
+        lines.push(("labels", node.labels.join(" ").into()));
+    }
+    lines.extend(node.out_of_service.as_ref().map(|out| {
+        let since = utc(out.since_unix_ms);
+        ("out of service", format!("since {since} by {}: {}", out.by, printable(&out.reason)).into())
+    }));
     lines.extend(node.alarm.as_deref().map(|alarm| ("alarm", alarm.into())));
     lines.extend(node.console.as_ref().map(|it| ("console", console(it).into())));
     if let Some(owes) = &node.owes {
@@ -89,7 +114,7 @@ pub(super) fn node(node: &NodeView, screen: Screen) -> String {
         lines.push(("card owes", owed.into()));
     }
     match &node.deployment {
-        None => lines.push(("state", "free".into())),
+        None => lines.push(("state", unused(node))),
         Some(deployment) => {
             let see = format!("{0}: see `piseduce deployment show {0}`", deployment.id);
             lines.push(("deployment", see.into()));

@@ -2,6 +2,7 @@
 
 use super::console::{ConsoleSettings, ConsoleSettingsError};
 use super::deployment::{Deployment, Owed};
+use crate::clock::UnixMs;
 use piseduce_protocol::command::Wipe;
 use piseduce_protocol::id::{BootNumber, Serial};
 use piseduce_protocol::topic::check_level;
@@ -28,6 +29,19 @@ pub struct Node {
     pub boot: BootNumber,
     /// The wipe that its card owes.
     pub owes: Option<Owes>,
+    /// Why nobody gets it, if so.
+    pub out: Option<OutOfService>,
+}
+
+/// A node that nobody gets: who has it keeps it until it is given back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutOfService {
+    /// Why, in an administrator's words.
+    pub reason: String,
+    /// Which administrator.
+    pub by: String,
+    /// Since when.
+    pub since: UnixMs,
 }
 
 /// A wipe that was recorded instead of carried out, to be done before anybody else uses the card.
@@ -75,6 +89,8 @@ pub struct NodeAttributes {
     pub ip: Option<Ipv4Addr>,
     /// The serial device at its UART, if there is one.
     pub console: Option<ConsoleSettings>,
+    /// What it has in common with others, such as a row or a class of students.
+    pub labels: Vec<String>,
 }
 
 /// What a powered device of IEEE 802.3af may draw, in watts: the HATs of most models are such devices.
@@ -96,6 +112,9 @@ pub enum NodeError {
     /// An outlet must be named.
     #[error("node {0} has no port: name the outlet of its switch, such as 1")]
     Port(String),
+    /// A label is typed after an `@`.
+    #[error("label `{0}` of node {1} is not allowed: 1 to 63 characters of a-z, 0-9, `-` and `_`")]
+    Label(String, String),
     /// The console cannot be one.
     #[error("console of node {node} is not allowed: {why}")]
     Console {
@@ -135,6 +154,11 @@ impl NodeAttributes {
         if self.port.trim().is_empty() {
             return Err(NodeError::Port(self.name));
         }
+        if let Some(label) = self.labels.iter().find(|label| check_level(label).is_err()) {
+            return Err(NodeError::Label(label.clone(), self.name));
+        }
+        self.labels.sort();
+        self.labels.dedup();
         if let Some(Err(why)) = self.console.as_ref().map(ConsoleSettings::check) {
             return Err(NodeError::Console { node: self.name, why });
         }
@@ -158,8 +182,21 @@ mod tests {
             watts: None,
             ip: None,
             console: None,
+            labels: vec![],
         };
         attributes.checked()
+    }
+
+    #[test]
+    fn labels_are_words_and_come_once_each() {
+        let labelled = |labels: &[&str]| {
+            let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+            NodeAttributes { labels, ..node("pi", "dc:a6:32:01:36:c2").unwrap() }.checked()
+        };
+        assert_eq!(labelled(&["row-2", "blue", "row-2"]).unwrap().labels, ["blue", "row-2"]);
+        for label in ["", "@blue", "row 2", "a/b"] {
+            assert!(matches!(labelled(&[label]), Err(NodeError::Label(..))), "{label}");
+        }
     }
 
     #[test]

@@ -97,6 +97,11 @@ impl From<Conflict> for ApiError {
             Conflict::Held { .. } => {
                 ApiError::conflict("held", message, "choose another node, or ask its holder")
             }
+            Conflict::OutOfService { .. } => ApiError::conflict(
+                "out_of_service",
+                message,
+                "choose another node; an administrator brings it back with `piseduce node resume NODE`",
+            ),
             Conflict::InUse { .. } => ApiError::conflict("in_use", message, "nothing was changed"),
         }
     }

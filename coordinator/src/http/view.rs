@@ -7,13 +7,14 @@ pub(super) use switches::{detected, port, supply, switch};
 use super::Shared;
 use crate::api::{
     AgentLineView, AgentView, ConsoleEndView, ConsoleView, DeploymentView, EnvironmentView, FormView,
-    ImageView, JournalEntry, NodeEntry, NodeView, OwesView, PartitionView, ReservationView, ScriptView,
+    ImageView, JournalEntry, NodeEntry, NodeView, OutOfServiceView, OwesView, PartitionView, ReservationView,
+    ScriptView,
 };
 use crate::clock::UnixMs;
 use crate::console::Console;
 use crate::domain::deployment::{Deployment, Evidence, Form};
 use crate::domain::environment::Environment;
-use crate::domain::node::NodeAttributes;
+use crate::domain::node::{NodeAttributes, OutOfService};
 use crate::domain::reservation::Reservation;
 use crate::runner::NodeView as Known;
 use crate::store::{AgentHello, AgentLine, ConsoleEnd, Entry, ScriptOutput, StoredDeployment};
@@ -43,7 +44,13 @@ pub(super) fn node(shared: &Shared, known: &Known) -> NodeView {
         console: shared.consoles.get(&attributes.name).as_ref().map(console),
         until_unix_ms: known.deployment.as_ref().map(|deployment| deployment.until.0),
         deployment: status.deployment,
+        labels: attributes.labels.clone(),
+        out_of_service: known.node.out.as_ref().map(out_of_service),
     }
+}
+
+fn out_of_service(out: &OutOfService) -> OutOfServiceView {
+    OutOfServiceView { reason: out.reason.clone(), by: out.by.clone(), since_unix_ms: out.since.0 }
 }
 
 fn console(console: &Console) -> ConsoleView {
@@ -164,6 +171,7 @@ pub(super) fn attributes(attributes: NodeAttributes) -> NodeEntry {
         watts: attributes.watts,
         ip: attributes.ip,
         console: attributes.console,
+        labels: attributes.labels,
     }
 }
 

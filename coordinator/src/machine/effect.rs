@@ -72,6 +72,9 @@ pub enum Refusal {
     /// Only what nobody uses is tested.
     #[error("the node is in use: only a free or a quarantined node can be tested")]
     InUse,
+    /// Only what nobody has can be retired.
+    #[error("the node is in use: destroy its deployment before retiring it")]
+    StillUsed,
     /// It is over.
     #[error("the deployment has ended")]
     Ended,

@@ -37,6 +37,8 @@ pub enum Request {
     Destroy,
     /// An administrator wants to know whether the node can be used.
     Test,
+    /// An administrator takes the node out of the rack for good.
+    Retire,
     /// The form stayed open too long.
     HoldExpired,
     /// The reservation is over.

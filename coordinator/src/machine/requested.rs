@@ -30,6 +30,7 @@ fn in_deploy(turn: &mut Turn<'_>, request: &Request, now: &Active) {
             after_writing(turn, now, Then::Destroy(ending(CauseKind::ReservationEnded)));
         }
         Request::Test => turn.refuse(Refusal::InUse),
+        Request::Retire => turn.refuse(Refusal::StillUsed),
         Request::HoldExpired => {}
     }
 }
@@ -64,7 +65,7 @@ pub(super) fn follow(turn: &mut Turn<'_>, then: &Then) {
 fn in_release(turn: &mut Turn<'_>, request: &Request) {
     match request {
         Request::HardReboot => turn.hard_reboot(),
-        Request::Deploy(_) | Request::DeployAgain => turn.refuse(Refusal::BeingDestroyed),
+        Request::Deploy(_) | Request::DeployAgain | Request::Retire => turn.refuse(Refusal::BeingDestroyed),
         Request::Cancel
         | Request::Destroy
         | Request::Test
@@ -80,7 +81,8 @@ fn in_isolation(turn: &mut Turn<'_>, request: &Request) {
         | Request::HardReboot
         | Request::DeployAgain
         | Request::Destroy
-        | Request::Test => turn.refuse(Refusal::BeingIsolated),
+        | Request::Test
+        | Request::Retire => turn.refuse(Refusal::BeingIsolated),
         Request::HoldExpired | Request::ReservationEnded => {}
     }
 }
@@ -92,6 +94,7 @@ fn in_halt(turn: &mut Turn<'_>, request: &Request) {
         Request::ReservationEnded => turn.destroy(ending(CauseKind::ReservationEnded)),
         Request::Deploy(_) | Request::HardReboot | Request::DeployAgain => turn.refuse(Refusal::BeingHalted),
         Request::Test => turn.refuse(Refusal::InUse),
+        Request::Retire => turn.refuse(Refusal::StillUsed),
         Request::HoldExpired => {}
     }
 }

@@ -20,6 +20,7 @@ pub(super) fn open(turn: &mut Turn<'_>, request: &Request) {
         Request::HoldExpired => turn.finish(ending(CauseKind::HoldExpired)),
         Request::ReservationEnded => turn.finish(ending(CauseKind::ReservationEnded)),
         Request::Test => turn.test(),
+        Request::Retire => turn.refuse(Refusal::StillUsed),
         Request::HardReboot | Request::DeployAgain => turn.refuse(Refusal::NothingDeployed),
     }
 }
@@ -34,6 +35,7 @@ pub(super) fn deployed(turn: &mut Turn<'_>, request: &Request) {
         Request::Cancel => turn.refuse(Refusal::Deployed),
         Request::Deploy(_) => turn.refuse(Refusal::FormSent),
         Request::Test => turn.refuse(Refusal::InUse),
+        Request::Retire => turn.refuse(Refusal::StillUsed),
         Request::HoldExpired => {}
     }
 }
@@ -48,14 +50,17 @@ pub(super) fn stopped(turn: &mut Turn<'_>, request: &Request) {
         Request::ReservationEnded => turn.destroy(ending(CauseKind::ReservationEnded)),
         Request::Deploy(_) => turn.refuse(Refusal::FormSent),
         Request::Test => turn.refuse(Refusal::InUse),
+        Request::Retire => turn.refuse(Refusal::StillUsed),
         Request::HoldExpired => {}
     }
 }
 
-/// `quarantined`: the node could not be released; only a test that it passes leads out.
+/// `quarantined`: the node could not be released; only a test that it passes leads back.
 pub(super) fn quarantined(turn: &mut Turn<'_>, request: &Request) {
     match request {
         Request::Test => turn.test(),
+        // It is off, and nobody gets it any more.
+        Request::Retire => turn.finish(ending(CauseKind::Retired)),
         Request::Deploy(_)
         | Request::Cancel
         | Request::HardReboot
@@ -73,7 +78,8 @@ pub(super) fn ended(turn: &mut Turn<'_>, request: &Request) {
         | Request::HardReboot
         | Request::DeployAgain
         | Request::Destroy
-        | Request::Test => turn.refuse(Refusal::Ended),
+        | Request::Test
+        | Request::Retire => turn.refuse(Refusal::Ended),
         Request::HoldExpired | Request::ReservationEnded => {}
     }
 }

@@ -3,7 +3,7 @@
 use super::calendar::Distrust;
 use crate::bus::LiveBoots;
 use crate::clock::UnixMs;
-use crate::domain::node::Node;
+use crate::domain::node::{Node, NodeId};
 use crate::domain::reservation::ReservationId;
 use crate::machine::Live;
 use crate::netboot::card_files::Owner;
@@ -189,6 +189,11 @@ impl Board {
         // A renamed node is not there twice.
         nodes.retain(|name, old| old.node.id != view.node.id || *name == view.node.attributes.name);
         nodes.insert(view.node.attributes.name.clone(), view);
+    }
+
+    pub(super) fn remove(&self, node: NodeId) {
+        let mut nodes = self.nodes.write().expect("nobody panics while holding the board");
+        nodes.retain(|_, view| view.node.id != node);
     }
 
     pub(super) fn set_live_boots(&self, live: HashMap<Serial, BootNumber>) {

@@ -181,6 +181,7 @@ impl Runner {
         let anew = self.outside.set_switches(self.store.switches().await?);
         let nodes = self.store.nodes().await?;
         consoles::set(self.outside.consoles(), nodes.iter());
+        self.forget_all_but(&nodes.iter().map(|node| node.id).collect());
         for node in nodes {
             self.serials.retain(|_, id| *id != node.id);
             self.serials.insert(node.attributes.serial, node.id);

@@ -133,6 +133,11 @@ impl Outside {
         self.link.publish(status);
     }
 
+    /// Nobody is told of this node any more.
+    pub(super) fn unpublish(&self, node: &str) {
+        self.link.unpublish(node);
+    }
+
     /// Tells of a change of state, once it is saved.
     pub(super) fn tell(&self, node: &Node, now: &Deployment, from: State, journal: JournalId, at: UnixMs) {
         if now.state() != from {

@@ -142,7 +142,11 @@ impl Runner {
                 continue;
             }
             let Some(reading) = readings.get(&known.node.attributes.port).copied() else { continue };
-            let need = need(self.live_of(node), reading, restarted, sign_within);
+            let need = match self.live_of(node) {
+                // Whoever took it out of service switches its port.
+                None if known.node.out.is_some() => Need::Nothing,
+                live => need(live, reading, restarted, sign_within),
+            };
             if let Some(known) = self.nodes.get_mut(&node) {
                 known.powered = reading.map(is_on).or(known.powered);
             }

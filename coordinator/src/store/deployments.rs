@@ -2,7 +2,7 @@
 
 use super::journal::{self, Actor, JournalId};
 use super::schema::{Conflict, StoreError};
-use super::{Store, inventory, rows};
+use super::{Store, inventory, lifecycle, rows};
 use crate::clock::UnixMs;
 use crate::domain::deployment::{Condition, Deployment};
 use crate::domain::node::{Node, NodeId};
@@ -75,6 +75,8 @@ pub struct Wanted {
     pub until: UnixMs,
     /// Until when the forms may stay open.
     pub form_until: UnixMs,
+    /// Whether nodes that are out of service will do, as for a test.
+    pub even_out: bool,
 }
 
 const STORED: &str = "SELECT deployments.*, reservations.owner, reservations.until_ms,
@@ -125,6 +127,9 @@ fn open(connection: &Connection, wanted: &Wanted) -> Result<Opened, StoreError> 
         let node = inventory::node_by_name(connection, name)?
             .ok_or_else(|| Conflict::Missing { what: "node", name: name.clone() })?;
         check_free(connection, &node, wanted)?;
+        if !wanted.even_out {
+            lifecycle::check_in_service(&node)?;
+        }
         connection.execute(
             "INSERT INTO holds (reservation_id, node_id, from_ms, until_ms) VALUES (?, ?, ?, ?)",
             (reservation.0, node.id.0, wanted.from.0, wanted.until.0),

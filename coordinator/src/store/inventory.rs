@@ -2,7 +2,7 @@
 
 use super::journal::{self, Actor};
 use super::schema::{Conflict, StoreError};
-use super::{Store, rows, switches};
+use super::{Store, lifecycle, rows, switches};
 use crate::clock::UnixMs;
 use crate::domain::deployment::Form;
 use crate::domain::environment::Environment;
@@ -64,10 +64,12 @@ pub(super) fn node(row: &Row<'_>) -> Result<Node, StoreError> {
                 .get::<_, Option<String>>("console")?
                 .map(|text| rows::json("console", text))
                 .transpose()?,
+            labels: rows::json("labels", row.get("labels")?)?,
         },
         switch: SwitchId(row.get("switch_id")?),
         boot: BootNumber(row.get("boot")?),
         owes: owes(row)?,
+        out: lifecycle::out(row)?,
     })
 }
 
@@ -87,7 +89,8 @@ pub(super) fn set_owes(connection: &Connection, node: NodeId, owes: Option<&Owes
 }
 
 pub(super) fn node_by_name(connection: &Connection, name: &str) -> Result<Option<Node>, StoreError> {
-    Ok(rows::all(connection, &format!("{NODE} WHERE nodes.name = ?"), [name], node)?.pop())
+    let query = format!("{NODE} WHERE nodes.name = ? AND retired_ms IS NULL");
+    Ok(rows::all(connection, &query, [name], node)?.pop())
 }
 
 pub(super) fn node_by_id(connection: &Connection, id: NodeId) -> Result<Node, StoreError> {
@@ -105,13 +108,14 @@ fn put_node(
         imported.unchanged += 1;
         return Ok(());
     }
-    // Console and address may come, change and go at any time: no deployment rests on them.
+    // These may come, change and go at any time: no deployment rests on them.
     let moves = |before: &Node| {
-        let NodeAttributes { console, ip, .. } = before.attributes.clone();
-        before.attributes != NodeAttributes { console, ip, ..node.clone() }
+        let NodeAttributes { console, ip, labels, .. } = before.attributes.clone();
+        before.attributes != NodeAttributes { console, ip, labels, ..node.clone() }
     };
     if let Some(before) = before.as_ref().filter(|before| moves(before)) {
-        let live = "SELECT id FROM deployments WHERE node_id = ? AND state <> 'ended'";
+        // One in quarantine is off, and is tested as what it is then.
+        let live = "SELECT id FROM deployments WHERE node_id = ? AND state NOT IN ('ended', 'quarantined')";
         let live: Option<u64> = connection.query_row(live, [before.id.0], |row| row.get(0)).optional()?;
         if let Some(id) = live {
             let by = format!("deployment {id}; destroy it before changing the node");
@@ -125,11 +129,12 @@ fn put_node(
     check_unique(connection, node, switch_id)?;
     connection
         .prepare_cached(
-            "INSERT INTO nodes (name, serial, serial_short, mac, model, switch_id, port, watts, ip, console)
-             VALUES (:name, :serial, :short, :mac, :model, :switch, :port, :watts, :ip, :console)
-             ON CONFLICT (name) DO UPDATE SET serial = excluded.serial, serial_short = excluded.serial_short,
-               mac = excluded.mac, model = excluded.model, switch_id = excluded.switch_id, port = excluded.port,
-               watts = excluded.watts, ip = excluded.ip, console = excluded.console",
+            "INSERT INTO nodes (name, serial, serial_short, mac, model, switch_id, port, watts, ip, console, labels)
+             VALUES (:name, :serial, :short, :mac, :model, :switch, :port, :watts, :ip, :console, :labels)
+             ON CONFLICT (name) WHERE retired_ms IS NULL DO UPDATE SET serial = excluded.serial,
+               serial_short = excluded.serial_short, mac = excluded.mac, model = excluded.model,
+               switch_id = excluded.switch_id, port = excluded.port, watts = excluded.watts, ip = excluded.ip,
+               console = excluded.console, labels = excluded.labels",
         )?
         .execute(named_params! {
             ":name": node.name,
@@ -141,6 +146,7 @@ fn put_node(
             ":port": node.port,
             ":watts": node.watts,
             ":ip": node.ip.map(|ip| ip.to_string()),
+            ":labels": serde_json::to_string(&node.labels).expect("a list of texts"),
             ":console": node.console.as_ref().map(|console| serde_json::to_string(console).expect("settings have text keys only")),
         })?;
     *if before.is_some() { &mut imported.changed } else { &mut imported.added } += 1;
@@ -161,7 +167,7 @@ fn check_unique(connection: &Connection, node: &NodeAttributes, switch_id: u64) 
         ("ip = ?", "IP address", ip.clone(), &ip, "has it"),
     ];
     for (condition, what, value, name, why) in checks {
-        let query = format!("SELECT name FROM nodes WHERE {condition} AND name <> ?");
+        let query = format!("SELECT name FROM nodes WHERE {condition} AND name <> ? AND retired_ms IS NULL");
         let other: Option<String> =
             connection.query_row(&query, (value, &node.name), |row| row.get(0)).optional()?;
         if let Some(other) = other {
@@ -170,7 +176,8 @@ fn check_unique(connection: &Connection, node: &NodeAttributes, switch_id: u64) 
             );
         }
     }
-    let query = "SELECT name FROM nodes WHERE switch_id = ? AND port = ? AND name <> ?";
+    let query =
+        "SELECT name FROM nodes WHERE switch_id = ? AND port = ? AND name <> ? AND retired_ms IS NULL";
     let other: Option<String> =
         connection.query_row(query, (switch_id, &node.port, &node.name), |row| row.get(0)).optional()?;
     match other {
@@ -185,7 +192,7 @@ fn check_unique(connection: &Connection, node: &NodeAttributes, switch_id: u64) 
 /// Nobody could switch a node on a protected outlet.
 fn check_protected(connection: &Connection) -> Result<(), StoreError> {
     let switches = switches::all(connection)?;
-    for node in rows::all(connection, NODE, [], node)? {
+    for node in all_nodes(connection)? {
         let its = switches.iter().find(|switch| switch.id == node.switch);
         if its.is_some_and(|switch| switch.attributes.protects(&node.attributes.port)) {
             let NodeAttributes { name, switch, port, .. } = node.attributes;
@@ -202,7 +209,7 @@ fn check_protected(connection: &Connection) -> Result<(), StoreError> {
 /// One device is the console of one node.
 fn check_consoles(connection: &Connection) -> Result<(), StoreError> {
     let mut taken: BTreeMap<String, String> = BTreeMap::new();
-    for node in rows::all(connection, NODE, [], node)? {
+    for node in all_nodes(connection)? {
         let NodeAttributes { name, console: Some(console), .. } = node.attributes else { continue };
         if let Some(other) = taken.insert(console.device.clone(), name) {
             let by = format!("node {other}, whose console it is");
@@ -320,7 +327,7 @@ impl Store {
 }
 
 pub(super) fn all_nodes(connection: &Connection) -> Result<Vec<Node>, StoreError> {
-    rows::all(connection, &format!("{NODE} ORDER BY nodes.name"), [], node)
+    rows::all(connection, &format!("{NODE} WHERE retired_ms IS NULL ORDER BY nodes.name"), [], node)
 }
 
 pub(super) fn all_environments(connection: &Connection) -> Result<Vec<Environment>, StoreError> {

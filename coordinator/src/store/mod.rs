@@ -8,6 +8,7 @@ mod deployments;
 mod examine;
 mod inventory;
 mod journal;
+mod lifecycle;
 mod logs;
 mod meta;
 mod people;

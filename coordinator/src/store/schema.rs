@@ -88,6 +88,16 @@ pub enum Conflict {
         /// Until when, in milliseconds since 1970.
         until_ms: u64,
     },
+    /// An administrator took the node out of service.
+    #[error("node `{node}` is out of service since {by} said so: {reason}")]
+    OutOfService {
+        /// The node.
+        node: String,
+        /// Why.
+        reason: String,
+        /// Which administrator.
+        by: String,
+    },
     /// Something depends on it.
     #[error("{what} `{name}` is in use: {by}")]
     InUse {

@@ -25,24 +25,38 @@ CREATE TABLE switches (
 
 CREATE TABLE nodes (
   id           INTEGER PRIMARY KEY AUTOINCREMENT,
-  name         TEXT NOT NULL UNIQUE,
-  serial       TEXT NOT NULL UNIQUE,
+  name         TEXT NOT NULL,
+  serial       TEXT NOT NULL,
   -- What firmware shows of the serial number: two nodes with equal last 8 digits could not be told apart.
-  serial_short TEXT NOT NULL UNIQUE,
-  mac          TEXT NOT NULL UNIQUE,
+  serial_short TEXT NOT NULL,
+  mac          TEXT NOT NULL,
   model        TEXT NOT NULL,
   switch_id    INTEGER NOT NULL REFERENCES switches (id),
   port         TEXT NOT NULL,
   watts        INTEGER,
-  ip           TEXT UNIQUE,
+  ip           TEXT,
   -- The serial device at the node's UART, as JSON in the words of the inventory.
   console      TEXT,
+  -- A JSON list.
+  labels       TEXT NOT NULL DEFAULT '[]',
+  -- Why nobody gets it, who said so, and since when.
+  out_reason   TEXT,
+  out_by       TEXT,
+  out_ms       INTEGER,
+  -- Since when it is no node any more; what was done with it stays known.
+  retired_ms   INTEGER,
   boot         INTEGER NOT NULL DEFAULT 0,
   -- The wipe that the card owes to the user who had it last, and who that was.
   owes         TEXT,
-  used_by      TEXT,
-  UNIQUE (switch_id, port)
+  used_by      TEXT
 ) STRICT;
+
+CREATE UNIQUE INDEX node_names ON nodes (name) WHERE retired_ms IS NULL;
+CREATE UNIQUE INDEX node_serials ON nodes (serial) WHERE retired_ms IS NULL;
+CREATE UNIQUE INDEX node_short_serials ON nodes (serial_short) WHERE retired_ms IS NULL;
+CREATE UNIQUE INDEX node_macs ON nodes (mac) WHERE retired_ms IS NULL;
+CREATE UNIQUE INDEX node_addresses ON nodes (ip) WHERE retired_ms IS NULL;
+CREATE UNIQUE INDEX node_ports ON nodes (switch_id, port) WHERE retired_ms IS NULL;
 
 CREATE TABLE environments (
   name            TEXT PRIMARY KEY,

@@ -90,6 +90,8 @@ fn a_node_that_does_not_come_back_is_switched_off_and_quarantined_with_its_cause
     for request in [Request::Destroy, Request::Cancel, Request::DeployAgain, Request::HardReboot] {
         assert_eq!(bench.ask(request), [Effect::Refuse(Refusal::Quarantined)]);
     }
+    bench.ask(Request::Retire);
+    assert_eq!((bench.state(), bench.cause()), (State::Ended, Some(CauseKind::Retired)));
 }
 
 #[test]

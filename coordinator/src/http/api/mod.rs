@@ -6,6 +6,7 @@ mod consoles;
 mod deployments;
 mod discovered;
 mod environments;
+mod lifecycle;
 mod logs;
 mod node_check;
 mod nodes;
@@ -33,6 +34,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/health", get(health))
         .merge(nodes::routes())
         .merge(node_check::routes())
+        .merge(lifecycle::routes())
         .merge(alarms::routes())
         .merge(discovered::routes())
         .merge(consoles::routes())

@@ -95,8 +95,14 @@ async fn test(
 async fn hold_for_test(shared: &Shared, asker: &Asker, name: &str) -> Result<DeploymentId, ApiError> {
     let from = clock::unix_ms();
     let until = from + TEST_HOLD;
-    let wanted =
-        Wanted { owner: asker.0.name.clone(), nodes: vec![name.into()], from, until, form_until: until };
+    let wanted = Wanted {
+        owner: asker.0.name.clone(),
+        nodes: vec![name.into()],
+        from,
+        until,
+        form_until: until,
+        even_out: true,
+    };
     shared.runner.reserve(wanted).await?;
     let held = shared.board.node(name).and_then(|known| known.deployment);
     let missing = || ApiError::conflict("free", format!("node `{name}` is free again"), "try again");
@@ -152,6 +158,7 @@ fn node(entry: NodeEntry) -> Result<NodeAttributes, crate::domain::node::NodeErr
         watts: entry.watts,
         ip: entry.ip,
         console: entry.console,
+        labels: entry.labels,
     };
     attributes.checked()
 }

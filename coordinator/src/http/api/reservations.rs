@@ -47,6 +47,6 @@ async fn reserve(
     let from = clock::unix_ms();
     let until = from + time;
     let form_until = (from + shared.hold).min(until);
-    let wanted = Wanted { owner: asker.0.name, nodes, from, until, form_until };
+    let wanted = Wanted { owner: asker.0.name, nodes, from, until, form_until, even_out: false };
     Ok(Json(view::reservation(shared.runner.reserve(wanted).await?)))
 }
