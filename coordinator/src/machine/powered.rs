@@ -15,8 +15,9 @@ pub(super) fn power_failure(turn: &mut Turn<'_>, now: &Active) {
         Phase::Stopping(then) => follow(turn, then),
         Phase::Leaving => by_power(turn),
         // What the switch was asked for may be forgotten.
-        Phase::Off | Phase::On => turn.ask_again(),
-        Phase::Admission => {}
+        Phase::Off => turn.ask_again(),
+        // The switch may have turned it on before its turn: then it asked too early, and was told to idle.
+        Phase::Admission | Phase::On => turn.hard_reboot(),
         Phase::Work => match now.state {
             // Ours to do, and the node's next boot is prepared by it.
             State::NfsBootConf | State::EnvBootConf => {}

@@ -32,6 +32,9 @@ impl Runner {
     pub(super) fn admission(&self) -> Admission {
         let candidates = self.lives.values().filter_map(|held| {
             let node = &self.nodes.get(&held.node)?.node;
+            if self.is_to_be_read(node.switch) {
+                return None;
+            }
             let (is_slow, watts) = (node.attributes.is_pi3(), node.attributes.watts_max());
             Some(Candidate::of(&held.live, node.switch.0, is_slow, watts))
         });

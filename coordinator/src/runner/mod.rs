@@ -172,6 +172,7 @@ impl Runner {
             runner.take_up(stored);
             runner.step(id, &Event::CoordinatorStarted, &Actor::Machine, None);
         }
+        runner.know_no_ports();
         runner.watch_switches(true);
         runner.show_all();
         Ok((runner, Handle::new(sender)))

@@ -72,7 +72,15 @@ pub(super) fn need(
             Resting::Lost | Resting::Failed => Need::Nothing,
         },
         Condition::Active(active) => match (&active.phase, active.state) {
-            (Phase::Admission, _) | (Phase::Work, State::NfsBootConf | State::EnvBootConf) => Need::Nothing,
+            (Phase::Work, State::NfsBootConf | State::EnvBootConf) => Need::Nothing,
+            // It is to wait without power: one that a switch gave it boots without a token, and goes no further.
+            (Phase::Admission, _) => {
+                if reading.is_some_and(is_on) {
+                    Need::Again
+                } else {
+                    Need::Nothing
+                }
+            }
             (Phase::Off | Phase::On, _) => {
                 if restarted {
                     Need::Again
@@ -158,7 +166,7 @@ mod tests {
             (active(State::EnvBoot, Phase::Leaving), beat, Need::Nothing, Need::Again),
             (active(State::NfsBootOn, Phase::Work), Need::Again, Need::Nothing, Need::Again),
             (active(State::NfsBootOff, Phase::Off), Need::Again, Need::Nothing, Need::Nothing),
-            (active(State::NfsBootOn, Phase::Admission), Need::Nothing, Need::Nothing, Need::Nothing),
+            (active(State::NfsBootOn, Phase::Admission), Need::Again, Need::Again, Need::Nothing),
             (active(State::NfsBootConf, Phase::Work), Need::Nothing, Need::Nothing, Need::Nothing),
         ] {
             let live = live(condition);

@@ -26,6 +26,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// A switch whose ports cannot be read is asked again after this time, so often.
 const SURVEY_AGAIN: Duration = Duration::from_secs(5);
 const SURVEYS_MAX: usize = 24;
+/// How long nobody is powered on at a switch because it was not read since the coordinator started.
+const UNKNOWN_MAX: Duration = Duration::from_secs(60);
 /// How long a switch may take to say whether it restarted.
 const SAY_WITHIN: Duration = Duration::from_secs(10);
 
@@ -36,6 +38,8 @@ pub(super) type Readings = HashMap<String, Option<Reading>>;
 #[derive(Default)]
 pub(super) struct Site {
     recoveries: BTreeMap<SwitchId, Recovery>,
+    /// Switches of which nothing is known since the coordinator started, and until when that is waited for.
+    unknown: BTreeMap<SwitchId, Instant>,
     told: Vec<String>,
     /// Nodes whose firmware asked in the middle of an agent's work, until it is known whether the switch restarted.
     asked: BTreeSet<NodeId>,
@@ -98,6 +102,20 @@ impl Runner {
         });
     }
 
+    /// The coordinator starts: what the ports are is not known yet.
+    pub(super) fn know_no_ports(&mut self) {
+        let until = clock::now() + UNKNOWN_MAX;
+        let switches = self.outside.switches().filter(|switch| !self.outside.by_hand(*switch));
+        self.site.unknown = switches.map(|switch| (switch, until)).collect();
+    }
+
+    /// Whether the ports of a switch are to be read before anybody is powered on there: a port that a switch turned on by
+    /// itself gives its node no token, and must be off first.
+    pub(super) fn is_to_be_read(&self, switch: SwitchId) -> bool {
+        let is_unknown = self.site.unknown.get(&switch).is_some_and(|until| clock::now() < *until);
+        is_unknown || self.site.recoveries.get(&switch).is_some_and(|recovery| !recovery.is_read)
+    }
+
     fn nodes_of(&self, switch: SwitchId) -> impl Iterator<Item = NodeId> {
         let mut nodes: Vec<NodeId> = self
             .nodes
@@ -125,6 +143,7 @@ impl Runner {
 
     /// What the ports of a switch show.
     pub(super) fn surveyed(&mut self, switch: SwitchId, readings: Option<Readings>) {
+        self.site.unknown.remove(&switch);
         let Some(recovery) = self.site.recoveries.get_mut(&switch) else { return };
         recovery.is_read = true;
         let (restarted, before) = (recovery.restarted, std::mem::take(&mut recovery.before));
