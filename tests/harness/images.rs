@@ -68,6 +68,7 @@ fn bench_files() -> Vec<(&'static str, Vec<u8>)> {
         ("config.txt", b"# bench\narm_64bit=1\n".to_vec()),
         ("bootcode.bin", b"no firmware".to_vec()),
         ("start.elf", b"no firmware either".to_vec()),
+        ("start4.elf", b"nor for a Pi 4".to_vec()),
         ("kernel8.img", b"no kernel".to_vec()),
     ]
 }
@@ -157,7 +158,7 @@ pub(crate) fn cache() -> PathBuf {
 /// # Errors
 /// When a program is missing; its package is named.
 pub fn story() -> anyhow::Result<PathBuf> {
-    small("story-2.img", Label::Mbr)
+    small("story-3.img", Label::Mbr)
 }
 
 /// The same with a GPT.
@@ -165,7 +166,7 @@ pub fn story() -> anyhow::Result<PathBuf> {
 /// # Errors
 /// When a program is missing; its package is named.
 pub fn story_with_gpt() -> anyhow::Result<PathBuf> {
-    small("story-gpt-2.img", Label::Gpt)
+    small("story-gpt-3.img", Label::Gpt)
 }
 
 fn small(name: &str, label: Label) -> anyhow::Result<PathBuf> {

@@ -224,6 +224,12 @@ impl Rack {
         logs.filter_map(peaks).max()
     }
 
+    /// Looks whether a board has power: the number of its process, which is another one after each power-on.
+    pub fn power_of(&self, index: usize) -> impl Fn() -> Option<u32> + Send + Sync + 'static {
+        let slots = self.slots.clone();
+        move || lock(&slots[index]).running.as_ref().map(Child::id)
+    }
+
     /// Whether the port of a node is on.
     pub fn is_on(&self, index: usize) -> bool {
         lock(&self.slots[index]).on

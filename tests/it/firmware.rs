@@ -97,7 +97,7 @@ impl Place {
 }
 
 /// Times that a test can wait for.
-fn quick(model: Model) -> Settings {
+pub(super) fn quick(model: Model) -> Settings {
     Settings {
         dhcp_ms: 1500,
         dhcp_again_ms: 400,
@@ -121,7 +121,13 @@ fn lab() -> Lab {
 /// The same with more limits, and with more of network boot.
 fn lab_with(limits: &str, netboot: &str) -> Lab {
     let lab = Lab::with_limits(1, &format!("{limits}[netboot]\ntftp = \"{HEAD}:69\"\n{netboot}"));
-    let roots = lab.coordinator.data().join("boot-roots");
+    add_boot_root(&lab.coordinator.data());
+    lab
+}
+
+/// A boot root with a file for every model, which nobody could boot.
+pub(super) fn add_boot_root(data: &Path) {
+    let roots = data.join("boot-roots");
     let files = roots.join("one/files");
     fs::create_dir_all(&files).unwrap();
     let mut listed = serde_json::Map::new();
@@ -146,7 +152,6 @@ fn lab_with(limits: &str, netboot: &str) -> Lab {
     });
     fs::write(roots.join("one/boot-root.json"), description.to_string()).unwrap();
     symlink("one", roots.join("current")).unwrap();
-    lab
 }
 
 #[test]

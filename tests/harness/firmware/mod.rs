@@ -8,6 +8,7 @@ mod card;
 mod config;
 mod dhcp;
 pub mod model;
+pub mod room;
 mod tftp;
 
 pub use card::BootPartition;
