@@ -71,6 +71,18 @@ fn a_boot_root_is_built_from_packages_twice_to_the_same_bytes() {
     let listed = head.boot_root(&["list"]).unwrap();
     assert_eq!(listed, first);
     assert_eq!(head.boot_root(&["use", name]).unwrap(), first);
+    let only = head.boot_root(&["use", name, "--model", "Raspberry Pi 5"]).unwrap();
+    assert_eq!(only.trim_end(), format!("{}, for Raspberry Pi 5", first.trim_end()));
+    let both = head.boot_root(&["use", name, "--node", "pi-1"]).unwrap();
+    assert!(both.trim_end().ends_with(", current, for pi-1, Raspberry Pi 5"), "{both}");
+    let back = ["unset", "--node", "pi-1"];
+    assert_eq!(head.boot_root(&back).unwrap(), "the current version from now on\n");
+    assert_eq!(head.boot_root(&back).unwrap(), "the current version, as before\n");
+    assert_eq!(head.boot_root(&["list"]).unwrap(), only);
+    let error = head.boot_root(&["use", name, "--node", "../x"]).unwrap_err().to_string();
+    assert!(error.contains("no node and no model is called `../x`"), "{error}");
+    let error = head.boot_root(&["unset"]).unwrap_err().to_string();
+    assert!(error.contains("--node or --model"), "{error}");
 }
 
 #[test]

@@ -110,6 +110,8 @@ impl House for Nodes {
             Whose::Asker => Vec::new(),
         };
         let known = |node: &NodeView| Known {
+            name: node.node.attributes.name.clone(),
+            model: node.node.attributes.model.clone(),
             serial: node.node.attributes.serial,
             mac: node.node.attributes.mac.clone(),
             boot: node.boot(),

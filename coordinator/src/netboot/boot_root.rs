@@ -1,6 +1,6 @@
 //! Boot roots: the kernel, the system in memory and the firmware's files that nodes fetch in order to be worked on. Each
-//! version is a directory that is never changed once it is there; one of them is current. They are read here, and built
-//! elsewhere.
+//! version is a directory that is never changed once it is there; one of them is current, and a node or a model may have
+//! another. They are read here, and built elsewhere.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -14,6 +14,33 @@ const DESCRIPTION: &str = "boot-root.json";
 const FILES: &str = "files";
 /// The link that names the current version.
 const CURRENT: &str = "current";
+/// The directories of links that name the versions of nodes and of models.
+const NODES: &str = "nodes";
+const MODELS: &str = "models";
+
+/// Who gets a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// Whoever has no other.
+    All,
+    /// The node of this name.
+    Node(String),
+    /// Nodes whose model begins so, such as `Raspberry Pi 5`; the longest beginning counts.
+    Model(String),
+}
+
+impl Whom {
+    /// A name that is one of a file, as which the choice is kept.
+    fn link(&self) -> Option<PathBuf> {
+        let (directory, name) = match self {
+            Whom::All => return Some(CURRENT.into()),
+            Whom::Node(name) => (NODES, name),
+            Whom::Model(name) => (MODELS, name),
+        };
+        let is_name = !name.is_empty() && !name.starts_with('.') && !name.contains('/');
+        is_name.then(|| Path::new(directory).join(name))
+    }
+}
 
 /// What a version is made of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +112,9 @@ pub enum BootRootError {
         /// What is wrong.
         why: String,
     },
+    /// Neither a node nor a model is called so.
+    #[error("no node and no model is called `{0}`")]
+    Whom(String),
     /// There is no such version.
     #[error("there is no boot root `{version}`; there are {}", list(known))]
     Unknown {
@@ -156,24 +186,79 @@ impl BootRoots {
         Ok(BootRoot { description, directory })
     }
 
-    /// The name of the current version, if one was chosen.
-    pub fn current(&self) -> Option<String> {
-        let target = fs::read_link(self.directory.join(CURRENT)).ok()?;
+    fn chosen(&self, link: &Path) -> Option<String> {
+        let target = fs::read_link(self.directory.join(link)).ok()?;
         Some(target.file_name()?.to_string_lossy().into_owned())
     }
 
-    /// Makes `version` the current one, in one step. Nodes that boot from now on get it.
+    /// The name of the current version, if one was chosen.
+    pub fn current(&self) -> Option<String> {
+        self.chosen(CURRENT.as_ref())
+    }
+
+    /// The name of the version that a node of this name and model gets, if one was chosen.
+    pub fn chosen_for(&self, node: &str, model: &str) -> Option<String> {
+        let of_node = || self.chosen(&Whom::Node(node.into()).link()?);
+        let of_model = || {
+            let models = self.names(MODELS).into_iter().filter(|name| model.starts_with(name.as_str()));
+            self.chosen(&Path::new(MODELS).join(models.max_by_key(String::len)?))
+        };
+        of_node().or_else(of_model).or_else(|| self.current())
+    }
+
+    /// Who gets which version beside those who get the current one: nodes, then models, each with its version.
+    pub fn exceptions(&self) -> Vec<(Whom, String)> {
+        let nodes = self.names(NODES).into_iter().map(Whom::Node);
+        let all = nodes.chain(self.names(MODELS).into_iter().map(Whom::Model));
+        all.filter_map(|whom| Some((whom.clone(), self.chosen(&whom.link()?)?))).collect()
+    }
+
+    /// The names in a directory of choices, sorted.
+    fn names(&self, directory: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.directory.join(directory)).into_iter().flatten().flatten();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.retain(|name| !name.starts_with('.'));
+        names.sort();
+        names
+    }
+
+    /// Gives `whom` this version, in one step. Nodes that boot from now on get it.
     ///
     /// # Errors
-    /// When there is no such version, or the link cannot be written.
-    pub fn choose(&self, version: &str) -> Result<(), BootRootError> {
+    /// When there is no such version, `whom` cannot be called so, or the choice cannot be written.
+    pub fn choose(&self, version: &str, whom: &Whom) -> Result<(), BootRootError> {
         self.read(version)?;
-        let (link, new) = (self.directory.join(CURRENT), self.directory.join("current.new"));
+        let link = self.directory.join(self.link(whom)?);
+        let new = self.directory.join(".chosen");
         // What an interrupted choice left.
         let _ = fs::remove_file(&new);
-        std::os::unix::fs::symlink(version, &new)
+        let parent = link.parent().expect("a link is in a directory");
+        // Only the name of the version is read of it.
+        fs::create_dir_all(parent)
+            .and_then(|()| std::os::unix::fs::symlink(version, &new))
             .and_then(|()| fs::rename(&new, &link))
             .map_err(|source| BootRootError::Io { action: "write", path: link, source })
+    }
+
+    /// Gives `whom` the current version again; whether it had another.
+    ///
+    /// # Errors
+    /// When `whom` cannot be called so, or the choice cannot be removed.
+    pub fn choose_no_other(&self, whom: &Whom) -> Result<bool, BootRootError> {
+        let path = self.directory.join(self.link(whom)?);
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(BootRootError::Io { action: "remove", path, source }),
+        }
+    }
+
+    fn link(&self, whom: &Whom) -> Result<PathBuf, BootRootError> {
+        whom.link().ok_or_else(|| match whom {
+            Whom::Node(name) | Whom::Model(name) => BootRootError::Whom(name.clone()),
+            Whom::All => unreachable!("everybody has a link"),
+        })
     }
 }
 
@@ -205,15 +290,39 @@ mod tests {
         add(&roots, "b");
         add(&roots, "a");
         fs::create_dir(roots.directory().join("unfinished")).unwrap();
-        roots.choose("b").unwrap();
-        roots.choose("a").unwrap();
+        roots.choose("b", &Whom::All).unwrap();
+        roots.choose("a", &Whom::All).unwrap();
         assert_eq!(roots.versions().unwrap(), ["a", "b"]);
         assert_eq!(roots.current().as_deref(), Some("a"));
         let root = roots.read("a").unwrap();
         assert!(root.file("kernel8.img").unwrap().ends_with("a/files/kernel8.img"));
         assert_eq!(root.file("../../site.key"), None);
-        let error = roots.choose("c").unwrap_err().to_string();
+        let error = roots.choose("c", &Whom::All).unwrap_err().to_string();
         assert_eq!(error, "there is no boot root `c`; there are a, b");
+    }
+
+    #[test]
+    fn a_node_has_its_own_before_its_models_before_the_current_one() {
+        let scratch = tempfile::tempdir().unwrap();
+        let roots = BootRoots::at(scratch.path().into());
+        ["a", "b", "c", "d"].iter().for_each(|version| add(&roots, version));
+        let (node, model) = (Whom::Node("pi-1".into()), |text: &str| Whom::Model(text.into()));
+        roots.choose("a", &Whom::All).unwrap();
+        roots.choose("b", &model("Raspberry Pi 5")).unwrap();
+        roots.choose("c", &model("Raspberry Pi 5 Model B")).unwrap();
+        roots.choose("d", &node).unwrap();
+        let chosen = |name: &str, model: &str| roots.chosen_for(name, model).unwrap();
+        assert_eq!(chosen("pi-1", "Raspberry Pi 5 Model B Rev 1.0"), "d");
+        assert_eq!(chosen("pi-2", "Raspberry Pi 5 Model B Rev 1.0"), "c");
+        assert_eq!(chosen("pi-3", "Raspberry Pi 500"), "b");
+        assert_eq!(chosen("pi-4", "Raspberry Pi 4 Model B"), "a");
+        assert_eq!(roots.exceptions().len(), 3);
+        assert_eq!(roots.versions().unwrap(), ["a", "b", "c", "d"]);
+        assert!(roots.choose_no_other(&node).unwrap() && !roots.choose_no_other(&node).unwrap());
+        assert_eq!(chosen("pi-1", "Raspberry Pi 4 Model B"), "a");
+        for name in ["", "../x", ".", "a/b"] {
+            assert!(roots.choose("a", &Whom::Node(name.into())).is_err(), "{name}");
+        }
     }
 
     #[test]

@@ -25,6 +25,10 @@ const SECOND_STAGE: &str = "bootcode.bin";
 /// A node as its firmware matters.
 #[derive(Clone, Debug)]
 pub struct Known {
+    /// Its name.
+    pub name: String,
+    /// Its model.
+    pub model: String,
     /// Its serial number.
     pub serial: Serial,
     /// Its hardware address, lower case with colons.
@@ -173,7 +177,7 @@ impl<H: House> Desk<H> {
         if let Some(root) = self.begun.get(&known.serial) {
             return Some(root.clone());
         }
-        let Some(version) = self.roots.current() else {
+        let Some(version) = self.roots.chosen_for(&known.name, &known.model) else {
             tracing::warn!(node = %known.serial, "asks for the boot root, and there is none in boot-roots/current of the data directory");
             return None;
         };
@@ -222,6 +226,7 @@ fn is_kernel(file: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::boot_root::Whom;
     use super::*;
     use crate::credentials::Credentials;
     use piseduce_protocol::boot_files::BootFile;
@@ -268,9 +273,11 @@ mod tests {
         for version in ["one", "two"] {
             add_root(roots.directory(), version);
         }
-        roots.choose("one").unwrap();
+        roots.choose("one", &Whom::All).unwrap();
         let nodes = Nodes::default();
         nodes.known.lock().unwrap().push(Known {
+            name: "pi-1".into(),
+            model: "Raspberry Pi 4 Model B".into(),
             serial: Serial(0x1000_0000_0000_00ab),
             mac: MAC.into(),
             boot: BootNumber(3),
@@ -390,10 +397,13 @@ mod tests {
     fn a_boot_that_began_with_one_boot_root_ends_with_it() {
         let mut bench = bench(View::Hold);
         assert!(path(bench.ask("000000ab/start4.elf")).contains("/one/"));
-        bench.desk.roots.choose("two").unwrap();
+        bench.desk.roots.choose("two", &Whom::All).unwrap();
         assert!(path(bench.ask("000000ab/kernel8.img")).contains("/one/"));
         let later = bench.desk.answer(ADDRESS, Some(MAC), "000000ab/start4.elf", Instant(60_000));
         assert!(path(later).contains("/two/"));
+        bench.desk.roots.choose("one", &Whom::Node("pi-1".into())).unwrap();
+        let own = bench.desk.answer(ADDRESS, Some(MAC), "000000ab/start4.elf", Instant(120_000));
+        assert!(path(own).contains("/one/"), "its own, not the current one");
     }
 
     #[test]

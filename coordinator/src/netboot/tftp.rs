@@ -200,6 +200,7 @@ impl AsyncRead for Sending {
 
 #[cfg(test)]
 mod tests {
+    use super::super::boot_root::Whom;
     use super::*;
     use crate::credentials::Credentials;
     use crate::machine::event::Asked;
@@ -219,6 +220,8 @@ mod tests {
     impl House for One {
         fn nodes(&self, whose: &Whose) -> Vec<Known> {
             let known = Known {
+                name: "pi-1".into(),
+                model: "Raspberry Pi 4 Model B".into(),
                 serial: Serial(0xab),
                 mac: MAC.into(),
                 boot: BootNumber(1),
@@ -281,7 +284,7 @@ mod tests {
         });
         fs::write(scratch.path().join("one/boot-root.json"), description.to_string()).unwrap();
         let roots = BootRoots::at(scratch.path().into());
-        roots.choose("one").unwrap();
+        roots.choose("one", &Whom::All).unwrap();
         let lines = CommandLines {
             site: Site::new("main").unwrap(),
             broker: String::new(),

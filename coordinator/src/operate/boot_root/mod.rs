@@ -10,9 +10,9 @@ mod program;
 use super::ConfigOption;
 use crate::data_directory::BOOT_ROOTS;
 use crate::netboot::BootRoots;
-use crate::netboot::boot_root::Description;
+use crate::netboot::boot_root::{Description, Whom};
 use crate::print::{self, Output};
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use build::AgentSource;
 use clap::{ArgGroup, Subcommand};
 use packages::Origin;
@@ -34,14 +34,44 @@ pub enum BootRootCommand {
         #[command(flatten)]
         config: ConfigOption,
     },
-    /// Make another version the current one: nodes that boot from now on get it
+    /// Make another version the current one, or that of one node or model: nodes that boot from now on get it
     Use {
         /// Its name, as `piseduce boot-root list` shows it
         boot_root: String,
+        /// Who gets it
+        #[command(flatten)]
+        whom: WhomOption,
         /// Which coordinator's versions
         #[command(flatten)]
         config: ConfigOption,
     },
+    /// Give a node or model the current version again
+    Unset {
+        /// Who gets it
+        #[command(flatten)]
+        whom: WhomOption,
+        /// Which coordinator's versions
+        #[command(flatten)]
+        config: ConfigOption,
+    },
+}
+
+/// Who gets a version.
+#[derive(Clone, Debug, clap::Args)]
+pub struct WhomOption {
+    /// Only the node of this name
+    #[arg(long, value_name = "NODE", conflicts_with = "model")]
+    node: Option<String>,
+    /// Only nodes whose model begins so, such as "Raspberry Pi 5"
+    #[arg(long, value_name = "TEXT")]
+    model: Option<String>,
+}
+
+impl WhomOption {
+    fn whom(self) -> Whom {
+        let node = self.node.map(Whom::Node);
+        node.or(self.model.map(Whom::Model)).unwrap_or(Whom::All)
+    }
 }
 
 /// What `piseduce boot-root build` takes.
@@ -89,8 +119,10 @@ struct Listed {
     kind: String,
     /// All its files together.
     bytes: u64,
-    /// Nodes that boot now get it.
+    /// Nodes that boot now get it, unless they have another.
     is_current: bool,
+    /// Nodes and models that have it as their own.
+    used_for: Vec<String>,
     /// BLAKE3 of the agent in it.
     agent: String,
 }
@@ -102,15 +134,29 @@ impl Listed {
             kind: description.kind.clone(),
             bytes: description.files.values().map(|content| content.bytes).sum(),
             is_current: roots.current().as_ref() == Some(&description.version),
+            used_for: used_for(roots, &description.version),
             agent: description.agent.clone(),
         }
     }
 
     fn text(&self) -> String {
-        let Listed { name, kind, bytes, is_current, agent } = self;
+        let Listed { name, kind, bytes, is_current, used_for, agent } = self;
         let (agent, current) = (agent.get(..8).unwrap_or(agent), if *is_current { ", current" } else { "" });
-        format!("{name}: {kind}, {} MB, agent {agent}{current}", bytes.div_ceil(1_000_000))
+        let mut text = format!("{name}: {kind}, {} MB, agent {agent}{current}", bytes.div_ceil(1_000_000));
+        if !used_for.is_empty() {
+            text += &format!(", for {}", used_for.join(", "));
+        }
+        text
     }
+}
+
+fn used_for(roots: &BootRoots, version: &str) -> Vec<String> {
+    let its = roots.exceptions().into_iter().filter(|(_, chosen)| chosen == version);
+    its.filter_map(|(whom, _)| match whom {
+        Whom::Node(name) | Whom::Model(name) => Some(name),
+        Whom::All => None,
+    })
+    .collect()
 }
 
 /// Carries out a subcommand.
@@ -136,9 +182,19 @@ pub async fn run(command: BootRootCommand, output: Output) -> anyhow::Result<()>
             }
             Ok(())
         }
-        BootRootCommand::Use { boot_root, config } => {
+        BootRootCommand::Unset { whom, config } => {
+            let whom = whom.whom();
+            if whom == Whom::All {
+                bail!("name who gets the current version again: --node or --model");
+            }
+            let had = roots(&config)?.choose_no_other(&whom)?;
+            let said = if had { "the current version from now on" } else { "the current version, as before" };
+            output.tell("changed", &had, |_| said.into());
+            Ok(())
+        }
+        BootRootCommand::Use { boot_root, whom, config } => {
             let roots = roots(&config)?;
-            roots.choose(&boot_root)?;
+            roots.choose(&boot_root, &whom.whom())?;
             let listed = Listed::of(&roots.read(&boot_root)?.description, &roots);
             output.tell("boot_root", &listed, Listed::text);
             Ok(())
@@ -166,7 +222,7 @@ async fn build(arguments: Build, output: Output) -> anyhow::Result<()> {
     };
     let made = build::ram(&roots, &arguments.origin, &source, &stages(output)).await?;
     if !arguments.keep_current {
-        roots.choose(&made.description.version)?;
+        roots.choose(&made.description.version, &Whom::All)?;
     }
     let listed = Listed::of(&made.description, &roots);
     output.tell("boot_root", &listed, |listed| {
