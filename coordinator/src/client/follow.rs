@@ -4,7 +4,7 @@ use super::error::ClientError;
 use std::time::Duration;
 
 /// How often the coordinator is asked.
-const ASK_EVERY: Duration = Duration::from_millis(400);
+pub(super) const ASK_EVERY: Duration = Duration::from_millis(400);
 
 /// How long a coordinator may be away: one that restarts comes back, and everything it knew is on disk.
 const AWAY_MAX: Duration = Duration::from_secs(60);
@@ -38,7 +38,8 @@ pub(super) fn until_seen<T, R>(
     }
 }
 
+/// Until the coordinator is asked again.
 #[expect(clippy::disallowed_methods, reason = "the client polls at a steady pace; it waits for nothing else")]
-fn pause() {
+pub(super) fn pause() {
     std::thread::sleep(ASK_EVERY);
 }

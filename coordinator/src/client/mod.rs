@@ -1,6 +1,7 @@
 //! The command line as a client of the HTTP API. Knows the API's JSON and nothing of what is behind it.
 
 pub mod commands;
+mod discover;
 pub mod error;
 
 mod connection;

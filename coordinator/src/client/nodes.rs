@@ -3,6 +3,7 @@
 use super::commands::Nodes;
 use super::connection::{Connection, level};
 use super::deploy::Ended;
+use super::discover::{DiscoverOptions, discover};
 use super::error::ClientError;
 use super::lifecycle::{self, LifecycleCommand};
 use super::tables;
@@ -40,6 +41,8 @@ pub enum NodeCommand {
     },
     /// Boards that ask what to boot and are not registered
     Discovered,
+    /// Power the ports of a switch one after the other, see which board asks there, and propose how to register it
+    Discover(DiscoverOptions),
     /// What a Pi 3 boots its card with over the network; renew it after the node's kernel was upgraded
     BootFiles {
         /// The node's name
@@ -103,6 +106,7 @@ pub(super) fn node(connection: &Connection, output: Output, command: NodeCommand
             let boards: Vec<DiscoveredView> = connection.get("discovered")?;
             output.tell("discovered", &boards, |boards| tables::discovered(boards, screen));
         }
+        NodeCommand::Discover(options) => discover(connection, output, &options)?,
         NodeCommand::BootFiles { node, renew } => {
             let path = format!("nodes/{}/boot-files", level(&node));
             let files: BootFilesView = match renew {
