@@ -21,7 +21,7 @@ pub use inventory::{
     ChangeRequest, ConsoleView, DiscoveredView, DrainRequest, ImportedView, Inventory, NodeEntry, NodeView,
     OutOfServiceView, OwesView, SwitchEntry,
 };
-pub use node_check::{FindingView, NodeCheckView};
+pub use node_check::{CardView, FindingView, NodeCheckView};
 pub use switches::{
     DetectRequest, DetectedView, SupplyView, SwitchDetails, SwitchPortQuery, SwitchPortView, SwitchView,
     SwitchedView,

@@ -11,10 +11,21 @@ pub struct NodeCheckView {
     pub heard_unix_ms: Option<u64>,
     /// The model as its device tree names it.
     pub model: Option<String>,
+    /// The card that it had then.
+    pub card: Option<CardView>,
     /// What the agent read, by name.
     pub facts: Vec<(String, String)>,
     /// What is wrong with it.
     pub findings: Vec<FindingView>,
+}
+
+/// A card, as its kernel shows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CardView {
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Its identification register in hex, if it shows one.
+    pub cid: Option<String>,
 }
 
 /// One of them.

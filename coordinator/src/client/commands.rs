@@ -6,6 +6,7 @@ use super::deploy::{self, DeployOptions, Ended};
 use super::deployments::{self, DeploymentCommand};
 use super::error::ClientError;
 use super::nodes::{self, NodeCommand};
+use super::qualify::qualify;
 use super::switches::{self, SwitchCommand};
 use crate::print::Output;
 use clap::{Args, Subcommand};
@@ -81,6 +82,7 @@ pub fn run(options: &ConnectionOptions, output: Output, command: Command) -> Res
     match command {
         Command::Node(NodeCommand::Test(nodes)) => return ask("test", &nodes),
         Command::Node(NodeCommand::Check { nodes }) => return nodes::check(&connection, output, nodes),
+        Command::Node(NodeCommand::Qualify(options)) => return qualify(&connection, output, &options),
         Command::Node(command) => nodes::node(&connection, output, command)?,
         Command::Switch(command) => switches::switch(&connection, output, command)?,
         Command::Reserve { nodes, time } => nodes::reserve(&connection, output, nodes, time.into())?,

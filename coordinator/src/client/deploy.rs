@@ -46,18 +46,24 @@ pub struct DeployOptions {
     wait: bool,
 }
 
+/// The public keys in these files.
+pub(super) fn keys(files: &[PathBuf]) -> Result<Vec<String>, ClientError> {
+    let mut keys = Vec::new();
+    for file in files {
+        let text = read(file)?;
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        keys.extend(lines.map(ToOwned::to_owned));
+    }
+    Ok(keys)
+}
+
 /// Sends the form.
 pub(super) fn deploy(
     connection: &Connection,
     output: Output,
     options: DeployOptions,
 ) -> Result<Ended, ClientError> {
-    let mut ssh_keys = Vec::new();
-    for file in &options.ssh_key {
-        let text = read(file)?;
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        ssh_keys.extend(lines.map(ToOwned::to_owned));
-    }
+    let ssh_keys = keys(&options.ssh_key)?;
     let script_seconds = options.script_time.map(|time| {
         let seconds = Duration::from(time).as_secs();
         u32::try_from(seconds).map_err(|_| ClientError::ScriptTime(seconds))
@@ -152,7 +158,8 @@ pub(super) fn wait_for(
     let histories = until_interrupted(started, move || watch::until_rest(&asking, output, &watched))?;
     match output {
         Output::Text => {
-            print::line(tables::seconds_by_state(&histories));
+            let names = histories.iter().map(|history| history.deployment.node.clone());
+            print::line(tables::seconds_by_state(names, &histories));
             histories.iter().for_each(|history| print::line(stands(&history.deployment)));
         }
         Output::Json => {

@@ -14,6 +14,7 @@ mod interrupt;
 mod lifecycle;
 mod logs;
 mod nodes;
+mod qualify;
 mod switches;
 mod table;
 mod tables;

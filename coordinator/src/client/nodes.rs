@@ -6,6 +6,7 @@ use super::deploy::Ended;
 use super::discover::{DiscoverOptions, discover};
 use super::error::ClientError;
 use super::lifecycle::{self, LifecycleCommand};
+use super::qualify::QualifyOptions;
 use super::tables;
 use crate::api::{
     AlarmView, BootFilesView, DiscoveredView, ImportedView, Inventory, NodeCheckView, NodeView,
@@ -52,6 +53,8 @@ pub enum NodeCommand {
         #[arg(long, value_name = "FILE")]
         renew: Option<PathBuf>,
     },
+    /// Deploy to a node, cut its power and give it back, again and again; says how that went as a page for others
+    Qualify(QualifyOptions),
     #[command(flatten)]
     Lifecycle(LifecycleCommand),
     /// Prove that free or quarantined nodes come back into the boot root and can be wiped; frees those that do
@@ -121,7 +124,9 @@ pub(super) fn node(connection: &Connection, output: Output, command: NodeCommand
             output.tell("boot_files", &files, |files| tables::boot_files(files, screen));
         }
         NodeCommand::Lifecycle(command) => lifecycle::run(connection, output, command)?,
-        NodeCommand::Test(_) | NodeCommand::Check { .. } => unreachable!("they say how nodes are, too"),
+        NodeCommand::Test(_) | NodeCommand::Check { .. } | NodeCommand::Qualify(_) => {
+            unreachable!("they say how nodes are, too")
+        }
         NodeCommand::Import { file } => {
             let inventory: Inventory = toml::from_str(&read(&file)?)
                 .map_err(|source| ClientError::Inventory { file, source: Box::new(source) })?;

@@ -370,10 +370,12 @@ fn history(journal: &[JournalEntry], screen: Screen) -> String {
     table(&heading, journal.iter().map(row).collect(), screen)
 }
 
-/// Seconds that each node spent in each state of its last run, nodes side by side.
-pub(super) fn seconds_by_state(histories: &[DeploymentHistory]) -> String {
-    let mut heading = vec!["STATE".to_owned()];
-    heading.extend(histories.iter().map(|history| history.deployment.node.clone()));
+/// Seconds that each deployment spent in each state of its last run, side by side under their names.
+pub(super) fn seconds_by_state(
+    names: impl Iterator<Item = String>,
+    histories: &[DeploymentHistory],
+) -> String {
+    let heading: Vec<String> = std::iter::once("STATE".to_owned()).chain(names).collect();
     let spent: Vec<Vec<(State, u64)>> = histories.iter().map(spent).collect();
     let in_state = |spent: &[(State, u64)], state| {
         spent.iter().filter(|(known, _)| *known == state).map(|(_, ms)| ms).sum::<u64>()

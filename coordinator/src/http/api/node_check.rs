@@ -3,7 +3,7 @@
 use super::super::Shared;
 use super::super::auth::Asker;
 use super::super::error::ApiError;
-use crate::api::{FindingView, NodeCheckView};
+use crate::api::{CardView, FindingView, NodeCheckView};
 use crate::domain::guard::{self, Finding, Guards};
 use crate::permission::Action;
 use crate::store::AgentHello;
@@ -33,8 +33,10 @@ fn view(node: String, heard: Option<AgentHello>, guards: &Guards) -> NodeCheckVi
     let heard_unix_ms = hello.is_some().then(|| heard.map(|heard| heard.at.0)).flatten();
     let findings = hello.iter().flat_map(|hello| guard::examine(&hello.model, &hello.bootloader));
     let findings = findings.map(|finding| of_finding(&finding, guards)).collect();
+    let card = hello.as_ref().and_then(|hello| hello.card.as_ref());
+    let card = card.map(|card| CardView { bytes: card.bytes, cid: card.cid.clone() });
     let (model, facts) = hello.map(|hello| (hello.model, hello.bootloader)).unzip();
-    NodeCheckView { node, heard_unix_ms, model, facts: facts.unwrap_or_default(), findings }
+    NodeCheckView { node, heard_unix_ms, model, card, facts: facts.unwrap_or_default(), findings }
 }
 
 fn of_finding(finding: &Finding, guards: &Guards) -> FindingView {
