@@ -25,6 +25,9 @@ pub struct NodeStatus {
     pub deployment: Option<DeploymentStatus>,
     /// Whether its port is on, when known.
     pub power: Option<bool>,
+    /// Why nobody gets it, in an administrator's words, if so.
+    #[serde(default)]
+    pub out_of_service: Option<String>,
 }
 
 /// The deployment of a node.

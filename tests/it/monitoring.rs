@@ -2,9 +2,10 @@
 
 use piseduce_protocol::state::State;
 use piseduce_protocol::status::{NodeStatus, StateEvent};
-use piseduce_tests::lab::Lab;
+use piseduce_tests::lab::{ADMIN, Lab};
 use piseduce_tests::monitor::MONITOR;
 use piseduce_tests::process::command;
+use piseduce_tests::wait::wait_for;
 use std::process::{Output, Stdio};
 
 fn mosquitto(lab: &Lab, program: &str, arguments: &[&str]) -> std::process::Command {
@@ -27,7 +28,7 @@ fn a_monitoring_user_reads_status_and_events_with_debians_client() {
     let following = mosquitto(&lab, "mosquitto_sub", &events).spawn().unwrap();
     // The follower is there once the broker has let it in.
     let log = || std::fs::read_to_string(lab.coordinator.log()).unwrap();
-    piseduce_tests::wait::wait_for("the follower", 10.0, log, |log| log.contains("monitor watcher"));
+    wait_for("the follower", 10.0, log, |log| log.contains("monitor watcher"));
     lab.deploy(&[]);
     let followed = following.wait_with_output().unwrap();
     let states: Vec<State> = String::from_utf8_lossy(&followed.stdout)
@@ -82,4 +83,18 @@ fn a_monitoring_user_can_do_nothing_else() {
     ]);
     let said = output(stranger);
     assert!(String::from_utf8_lossy(&said.stderr).contains("not authorised") || !said.status.success());
+}
+
+#[test]
+fn a_status_tells_of_a_drained_node_and_goes_with_a_retired_one() {
+    let lab = Lab::new(1);
+    lab.coordinator.cli(ADMIN, &["node", "drain", "pi-1", "--reason", "mending"]).unwrap();
+    let read = |seconds: &str| {
+        let status = ["-t", "piseduce/main/status/#", "-C", "1", "-W", seconds];
+        output(mosquitto(&lab, "mosquitto_sub", &status)).stdout
+    };
+    let reason = || serde_json::from_slice::<NodeStatus>(&read("10")).unwrap().out_of_service;
+    wait_for("the reason", 10.0, reason, |reason| reason.as_deref() == Some("mending"));
+    lab.coordinator.cli(ADMIN, &["node", "retire", "pi-1"]).unwrap();
+    wait_for("the status to be gone", 20.0, || read("1"), Vec::is_empty);
 }

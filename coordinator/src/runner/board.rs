@@ -79,6 +79,7 @@ impl NodeView {
             serial: self.node.attributes.serial,
             deployment: self.deployment.as_ref().map(DeploymentView::status),
             power: self.powered,
+            out_of_service: self.node.out.as_ref().map(|out| out.reason.clone()),
         }
     }
 }
