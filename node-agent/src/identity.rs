@@ -115,9 +115,12 @@ fn mac(interfaces: &Path) -> Result<String, IdentityError> {
         .ok_or_else(|| IdentityError::NoInterface(interfaces.into()))
 }
 
+/// Where the boot root puts the bootloader's settings when the kernel has no driver for them.
+const SETTINGS: &str = "run/bootloader-settings";
+
 /// What can be read of the bootloader: how it booted (`chosen/bootloader`, big-endian numbers) and the
 /// settings that it left in memory for `rpi-eeprom-config` (the nvmem device that the alias `blconfig`
-/// points at). Both exist on a Pi 4 or newer with a recent bootloader; not seen on a board.
+/// points at, or what the boot root read there). Both exist on a Pi 4 or newer with a recent bootloader; not seen on a board.
 fn bootloader(root: &Path) -> Vec<(String, String)> {
     let tree = root.join("proc/device-tree");
     let numbers = ["boot-mode", "partition", "tryboot", "build-timestamp"].into_iter().filter_map(|name| {
@@ -125,9 +128,11 @@ fn bootloader(root: &Path) -> Vec<(String, String)> {
         let number = u32::from_be_bytes(bytes.try_into().ok()?);
         Some((name.to_owned(), number.to_string()))
     });
-    let settings = settings(root, &tree).unwrap_or_default();
+    let kept =
+        || fs::read(root.join(SETTINGS)).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let settings = settings(root, &tree).or_else(kept).unwrap_or_default();
     let settings = settings.lines().filter_map(|line| {
-        let (name, value) = line.trim().split_once('=')?;
+        let (name, value) = line.trim_matches(|c: char| c.is_whitespace() || c == '\0').split_once('=')?;
         let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
         is_name.then(|| (name.to_owned(), value.to_owned()))
     });
@@ -219,6 +224,18 @@ mod tests {
             [("boot-mode", "2"), ("BOOT_UART", "0"), ("BOOT_ORDER", "0xf12"), ("usb-storage", "Ultra Fit")];
         assert_eq!(identity.bootloader, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
         assert_eq!(identity.parameters().unwrap().unwrap().head, "10.0.0.1:8070");
+    }
+
+    #[test]
+    fn settings_that_the_boot_root_read_stand_in_for_a_driver() {
+        let root = tree(LINE);
+        fs::remove_dir_all(root.path().join("sys/bus/nvmem")).unwrap();
+        let put = |text: &str| fs::write(root.path().join(SETTINGS), text).unwrap();
+        fs::create_dir_all(root.path().join("run")).unwrap();
+        put("[all]\nBOOT_ORDER=0xf41\nMAX_RESTARTS=3\0\0");
+        let read = Identity::read(root.path()).unwrap().bootloader;
+        let known = |name: &str, value: &str| read.contains(&(name.to_owned(), value.to_owned()));
+        assert!(known("BOOT_ORDER", "0xf41") && known("MAX_RESTARTS", "3"), "{read:?}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! after the other; `make test` tells the first, `make test-rack` all.
 #![expect(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
 
+use piseduce_coordinator::api::NodeCheckView;
 use piseduce_protocol::cause::CauseKind;
 use piseduce_protocol::state::State;
 use piseduce_protocol::status::DeploymentStatus;
@@ -107,6 +108,9 @@ fn three_nodes_are_deployed_although_two_of_them_lose_power() {
         assert_eq!(kernels(third), [From::Network, From::Card]);
         assert!(third.said().contains("piseduce: network up, 10.77.0.13"), "{}", tail(&third.said(), 40));
         assert!(!lab.coordinator.logged().contains("piseduce.token="), "no token in the log");
+        let check: NodeCheckView = lab.coordinator.get(USER, "nodes/pi-3/check").unwrap();
+        let order = check.facts.iter().find(|(name, _)| name == "BOOT_ORDER");
+        assert_eq!(order.map(|(_, value)| value.as_str()), Some("0xf12"), "{:?}", check.facts);
     });
 }
 

@@ -12,12 +12,20 @@ const QEMU: &str = "qemu-system-aarch64";
 /// One core and memory as a small Pi has it; emulated, so that it runs on every machine.
 const HARDWARE: [&str; 8] = ["-M", "virt", "-cpu", "cortex-a72", "-smp", "1", "-m", "1024"];
 
+/// Where in memory a bootloader leaves the settings of its EEPROM, and how much.
+const SETTINGS_AT: u32 = 0x7fff_0000;
+const SETTINGS_BYTES: usize = 4096;
+/// What is set on a board that is ready for a rack.
+const SETTINGS: &str = "[all]\nBOOT_UART=1\nBOOT_ORDER=0xf12\nENABLE_SELF_UPDATE=0\n";
+
 /// A machine that can be started again and again.
 pub(crate) struct Machine {
     directory: PathBuf,
     device_tree: PathBuf,
     mac: String,
     tap: String,
+    /// The settings of its EEPROM, if it has one.
+    settings: Option<PathBuf>,
 }
 
 impl Machine {
@@ -42,7 +50,20 @@ impl Machine {
         for (property, value) in [("serial-number", serial), ("model", model.name())] {
             run("fdtput", &["-t", "s", &path, "/", property, value])?;
         }
-        Ok(Machine { directory: directory.into(), device_tree: device_tree.clone(), mac: mac.into(), tap })
+        let settings = (!model.is_boot_rom()).then(|| directory.join("eeprom"));
+        if let Some(settings) = &settings {
+            let mut memory = SETTINGS.as_bytes().to_vec();
+            memory.resize(SETTINGS_BYTES, 0);
+            fs::write(settings, memory)?;
+            reserve_settings(&path)?;
+        }
+        Ok(Machine {
+            directory: directory.into(),
+            device_tree: device_tree.clone(),
+            mac: mac.into(),
+            tap,
+            settings,
+        })
     }
 
     /// Starts `loaded` with `card` in the reader; the console goes to the end of the file `console`.
@@ -77,6 +98,10 @@ impl Machine {
         qemu.args(["-device", "sdhci-pci", "-device", "sd-card,drive=card", "-device", "virtio-rng-pci"]);
         qemu.args(["-chardev", &format!("file,id=console,append=on,path={}", console.display())]);
         qemu.args(["-serial", "chardev:console"]);
+        if let Some(settings) = &self.settings {
+            let loader = format!("loader,file={},addr={SETTINGS_AT:#x},force-raw=on", settings.display());
+            qemu.args(["-device", &loader]);
+        }
         let log = File::create(self.directory.join("qemu.log"))?;
         qemu.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         qemu.spawn().context("setpriv cannot be started; Debian's package util-linux has it")
@@ -86,4 +111,23 @@ impl Machine {
     pub(crate) fn complaint(&self) -> String {
         fs::read_to_string(self.directory.join("qemu.log")).unwrap_or_default()
     }
+}
+
+/// Says in a device tree where the settings of the bootloader are, as the tree of a Pi 4 does.
+fn reserve_settings(device_tree: &str) -> anyhow::Result<()> {
+    let (place, node) = ("/reserved-memory", "/reserved-memory/nvram@0");
+    let (at, bytes) = (format!("{SETTINGS_AT:#x}"), format!("{SETTINGS_BYTES:#x}"));
+    run("fdtput", &["-c", device_tree, place, node, "/aliases"])?;
+    for (kind, node, values) in [
+        ("x", place, &["#address-cells", "2"][..]),
+        ("x", place, &["#size-cells", "2"]),
+        ("x", place, &["ranges"]),
+        ("s", node, &["compatible", "raspberrypi,bootloader-config", "nvmem-rmem"]),
+        ("x", node, &["reg", "0", &at, "0", &bytes]),
+        ("x", node, &["no-map"]),
+        ("s", "/aliases", &["blconfig", node]),
+    ] {
+        run("fdtput", &[&["-t", kind, device_tree, node], values].concat())?;
+    }
+    Ok(())
 }

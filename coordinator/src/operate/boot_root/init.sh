@@ -25,6 +25,24 @@ interface() {
     done
 }
 
+# The settings that a bootloader leaves in memory, which Debian's kernel has no driver for: as far as the first empty word.
+bootloader_settings() {
+    node=/proc/device-tree$(tr -d '\0' </proc/device-tree/aliases/blconfig) || return
+    [ -f "$node/reg" ] || return
+    cells=$(xxd -p "$node/reg" | tr -d '\n')
+    address=$((0x$(echo "$cells" | cut -c 1-16))) end=$((0x$(echo "$cells" | cut -c 17-)))
+    [ "$address" -ne 0 ] || return
+    [ "$end" -le 4096 ] || end=4096
+    end=$((address + end))
+    while [ "$address" -lt "$end" ]; do
+        word=$(devmem "$address" 32) || return
+        [ "$word" != 0x00000000 ] || return
+        # 0xDDCCBBAA is the bytes AA BB CC DD.
+        printf "\\x${word:8:2}\\x${word:6:2}\\x${word:4:2}\\x${word:2:2}"
+        address=$((address + 4))
+    done
+}
+
 say "boot root started"
 plug
 # Devices behind a bus whose driver was just loaded; those on USB come later still, and are waited for.
@@ -38,6 +56,8 @@ until eth=$(interface) && [ -n "$eth" ]; do
     plug
 done
 ip link set "$eth" up
+bootloader_settings 2>/dev/null >/run/bootloader-settings &
+settings=$!
 until udhcpc -q -n -f -i "$eth" -t 10 -T 1 -s /etc/udhcpc.sh >/run/udhcpc.log 2>&1; do
     say "no address by DHCP on $eth: asking again"
     usleep 500000
@@ -52,6 +72,7 @@ until [ -b /dev/mmcblk0 ] || [ $waited -eq 50 ]; do
 done
 [ -b /dev/mmcblk0 ] || say "no card yet: the agent looks for it again with each command"
 
+wait "$settings"
 while :; do
     piseduce-agent --set-clock
     code=$?
