@@ -7,7 +7,7 @@ use crate::wait::wait_for;
 use anyhow::{Context as _, bail};
 use serde::de::DeserializeOwned;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -220,7 +220,7 @@ impl Coordinator {
             serve.spawn().context("setpriv cannot be started; Debian's package util-linux has it")?;
         let up = || match child.try_wait() {
             Ok(Some(status)) => Err(status),
-            _ => Ok(TcpStream::connect(self.people).is_ok()),
+            _ => Ok(self.answers()),
         };
         let came = wait_for("the coordinator to come up", 30.0, up, |up| *up != Ok(false));
         if let Err(status) = came {
@@ -231,6 +231,12 @@ impl Coordinator {
         }
         self.child = Some(child);
         Ok(())
+    }
+
+    /// Whether it serves. That somebody listens is not enough: a program that the one before had just started has its socket
+    /// for a moment.
+    fn answers(&self) -> bool {
+        asking(2).get(format!("http://{}/api/v1/health", self.people)).call().is_ok()
     }
 
     /// From its next start on the coordinator's calendar is off by `offset`, such as `+5h`; told again while it
@@ -353,9 +359,7 @@ impl Coordinator {
     /// When the coordinator does not answer.
     pub fn get<T: DeserializeOwned>(&self, user: &str, path: &str) -> anyhow::Result<T> {
         let token = fs::read_to_string(self.token_file(user))?;
-        let config =
-            ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).proxy(None).build();
-        let request = ureq::Agent::from(config).get(format!("http://{}/api/v1/{path}", self.people));
+        let request = asking(10).get(format!("http://{}/api/v1/{path}", self.people));
         let mut answer = request.header("Authorization", format!("Bearer {}", token.trim())).call()?;
         Ok(answer.body_mut().read_json()?)
     }
@@ -367,4 +371,10 @@ impl Drop for Coordinator {
             self.kill();
         }
     }
+}
+
+/// A client that waits for an answer for so many seconds.
+fn asking(seconds: u64) -> ureq::Agent {
+    let limit = Some(Duration::from_secs(seconds));
+    ureq::Agent::from(ureq::Agent::config_builder().timeout_global(limit).proxy(None).build())
 }

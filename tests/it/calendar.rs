@@ -7,7 +7,8 @@ use piseduce_tests::wait::wait_for;
 
 /// Why the coordinator does not believe its clock.
 fn distrust(lab: &Lab) -> Option<String> {
-    lab.coordinator.get::<CoordinatorView>(USER, "coordinator").expect("the coordinator answers").clock
+    let view = lab.coordinator.get::<CoordinatorView>(USER, "coordinator");
+    view.unwrap_or_else(|error| panic!("{error:#}\n{}", lab.coordinator.logged())).clock
 }
 
 fn wait_for_distrust(lab: &Lab, expected: &str) {
