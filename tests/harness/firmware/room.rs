@@ -25,6 +25,8 @@ struct Board {
     serial: String,
     power: Box<dyn Fn() -> Option<u32> + Send + Sync>,
     boot: Mutex<Option<Boot>>,
+    /// Held while firmware uses the cable: one that lost its power lets go of it before the next begins.
+    cable: Mutex<()>,
     said: Mutex<Vec<String>>,
 }
 
@@ -56,6 +58,7 @@ impl Room {
             serial: node.serial.clone(),
             power: Box::new(rack.power_of(index)),
             boot: Mutex::default(),
+            cable: Mutex::default(),
             said: Mutex::default(),
         };
         let boards: Arc<Vec<Board>> = Arc::new(rack.nodes.iter().enumerate().map(board).collect());
@@ -154,6 +157,7 @@ impl Board {
         number: usize,
         firmware: &Firmware<'_>,
     ) -> Result<Loaded, Hang> {
+        let _cable = lock(&self.cable);
         let powered = || (self.power)() == Some(process);
         let tell = |line: &str| lock(&self.said).push(line.to_owned());
         let speaks = network.firmware_speaks(number).map_err(|error| Hang(error.to_string()));
