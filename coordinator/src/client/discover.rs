@@ -13,7 +13,7 @@ use piseduce_protocol::id::Serial;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What `discover` takes.
 #[derive(Clone, Debug, Args)]
@@ -49,26 +49,36 @@ struct Found {
     entry: Option<NodeEntry>,
 }
 
-/// The port that is powered now, so that it is switched off again.
-type Powered = Arc<Mutex<Option<String>>>;
+/// How far it is, for when it is cut short: what was found is told, and what is powered is switched off again.
+#[derive(Default)]
+struct SoFar {
+    powered: Option<String>,
+    found: Vec<Found>,
+}
+
+type Shared = Arc<Mutex<SoFar>>;
+
+fn lock(so_far: &Shared) -> MutexGuard<'_, SoFar> {
+    so_far.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 pub(super) fn discover(
     connection: &Connection,
     output: Output,
     options: &DiscoverOptions,
 ) -> Result<(), ClientError> {
-    let powered = Powered::default();
+    let so_far = Shared::default();
     let work = {
-        let (connection, options, powered) = (connection.clone(), options.clone(), powered.clone());
-        move || look(&connection, output, &options, &powered)
+        let (connection, options, so_far) = (connection.clone(), options.clone(), so_far.clone());
+        move || look(&connection, output, &options, &so_far)
     };
-    let found = until_interrupted(vec![], work);
-    let left_on = powered.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(port) = left_on {
-        order(connection, &options.switch, &port, "off")?;
+    let ended = until_interrupted(vec![], work);
+    let SoFar { powered, found } = std::mem::take(&mut *lock(&so_far));
+    let switched_off = powered.map_or(Ok(()), |port| order(connection, &options.switch, &port, "off"));
+    if ended.is_ok() || !found.is_empty() {
+        output.tell("found", &found, |found| proposal(options, found));
     }
-    let found = found?;
-    output.tell("found", &found, |found| proposal(options, found));
+    ended.and(switched_off)?;
     if options.import {
         let nodes: Vec<NodeEntry> = found.into_iter().filter_map(|found| found.entry).collect();
         let inventory = Inventory { switches: vec![], nodes };
@@ -83,8 +93,8 @@ fn look(
     connection: &Connection,
     output: Output,
     options: &DiscoverOptions,
-    powered: &Powered,
-) -> Result<Vec<Found>, ClientError> {
+    so_far: &Shared,
+) -> Result<(), ClientError> {
     let details: SwitchDetails = connection.get(&format!("switches/{}", level(&options.switch)))?;
     let nodes: Vec<NodeView> = connection.get("nodes")?;
     let free = details.ports.iter().filter(|port| port.node.is_none() && !port.protected);
@@ -93,13 +103,12 @@ fn look(
         ports => ports.to_vec(),
     };
     let mut taken: BTreeSet<Ipv4Addr> = nodes.iter().filter_map(|node| node.ip).collect();
-    let mut found = Vec::new();
     for port in ports {
         if output == Output::Text {
             print::aside(format_args!("port {port}: power, and up to {} for a question …", options.within));
         }
         let before: Vec<DiscoveredView> = connection.get("discovered")?;
-        *powered.lock().unwrap_or_else(PoisonError::into_inner) = Some(port.clone());
+        lock(so_far).powered = Some(port.clone());
         let is_powered = match order(connection, &options.switch, &port, "cycle") {
             Ok(()) => true,
             Err(ClientError::Refused(body)) if body.code == CauseKind::PortNotDelivering.name() => false,
@@ -107,12 +116,12 @@ fn look(
         };
         let board = if is_powered { wait(connection, options, &port, &before)? } else { None };
         order(connection, &options.switch, &port, "off")?;
-        *powered.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        lock(so_far).powered = None;
         let ip = board.as_ref().and(options.first_ip).map(|first| next(first, &mut taken));
         let entry = board.as_ref().and_then(|board| entry(options, &port, board, ip));
-        found.push(Found { port, is_powered, board, entry });
+        lock(so_far).found.push(Found { port, is_powered, board, entry });
     }
-    Ok(found)
+    Ok(())
 }
 
 fn order(connection: &Connection, switch: &str, port: &str, wish: &str) -> Result<(), ClientError> {

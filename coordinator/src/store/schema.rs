@@ -89,7 +89,7 @@ pub enum Conflict {
         until_ms: u64,
     },
     /// An administrator took the node out of service.
-    #[error("node `{node}` is out of service since {by} said so: {reason}")]
+    #[error("node `{node}` is out of service, says {by}: {reason}")]
     OutOfService {
         /// The node.
         node: String,
