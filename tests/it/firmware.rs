@@ -348,7 +348,8 @@ fn boards_are_discovered_one_port_after_the_other_and_registered() {
         assert!(lab.coordinator.cli(USER, &discover).is_err(), "for administrators");
         let cut = lab.coordinator.cli_output(ADMIN, &[&discover[..], &["2", "99"]].concat()).unwrap();
         let found = String::from_utf8(cut.stdout).unwrap();
-        assert!(!cut.status.success() && found.contains("name = \"pi-2\""), "what was found is told: {found}");
+        let why = String::from_utf8_lossy(&cut.stderr);
+        assert!(!cut.status.success() && found.contains("name = \"pi-2\""), "what was found is told: {found}{why}");
         let said = lab.coordinator.cli(ADMIN, &[&discover[..], &["--import"]].concat()).unwrap();
         for expected in [
             "name = \"pi-2\"\nserial = \"1000000000000002\"\nmac = \"dc:a6:32:00:00:02\"\nmodel = \"Raspberry Pi 4\"",
