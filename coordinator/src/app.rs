@@ -108,7 +108,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     netboot::listen(&config.netboot.networks, &known, &alarms);
     let netboot = Netboot {
         nodes: known,
-        roots: data.boot_roots(),
+        roots: data.boot_roots(config.netboot.exports()),
         cards: data.card_files(),
         strangers: strangers.clone(),
         command_lines: command_lines.clone(),

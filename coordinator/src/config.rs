@@ -7,7 +7,7 @@ mod limits;
 mod netboot;
 
 pub use broker::{Accounts, Broker, External};
-pub use netboot::Netboot;
+pub use netboot::{Netboot, Nfs};
 
 use crate::domain::guard::{Action, GUARDS, Guards};
 use crate::machine::Policy;

@@ -130,8 +130,8 @@ impl DataDirectory {
     }
 
     /// The boot roots.
-    pub fn boot_roots(&self) -> BootRoots {
-        BootRoots::at(self.file(BOOT_ROOTS))
+    pub fn boot_roots(&self, exports: Option<PathBuf>) -> BootRoots {
+        BootRoots::at(self.file(BOOT_ROOTS), exports)
     }
 
     /// The boot files of cards that are booted over the network.

@@ -50,7 +50,7 @@ impl Dnsmasq {
         let child =
             dnsmasq.spawn().context("setpriv cannot be started; Debian's package util-linux has it")?;
         let mut dnsmasq = Dnsmasq { child, log };
-        let up = || (dnsmasq.child.try_wait().ok().flatten(), dnsmasq.logged().contains("DHCP, IP range"));
+        let up = || (dnsmasq.child.try_wait().ok().flatten(), is_serving(&dnsmasq.logged()));
         let (ended, _) = wait_for("dnsmasq to come up", 10.0, up, |(ended, up)| ended.is_some() || *up);
         if let Some(status) = ended {
             bail!("dnsmasq (Debian's package dnsmasq-base) ended with {status}: {}", dnsmasq.logged());
@@ -70,6 +70,10 @@ impl Drop for Dnsmasq {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn is_serving(log: &str) -> bool {
+    log.contains("DHCP, IP range") || log.contains("DHCP, proxy on subnet")
 }
 
 /// A network of this head's own, with some addresses for boards that nobody knows.

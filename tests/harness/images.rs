@@ -2,6 +2,7 @@
 //! firmware's look at a card, which reads what a Pi's firmware reads. The image of the virtual rack is in [`arm64`].
 
 pub mod arm64;
+pub mod raspberry_pi_os;
 
 use crate::firmware::BootPartition;
 use crate::process::{command, run, workspace};
@@ -106,6 +107,10 @@ impl Recipe<'_> {
         );
         let command_line = [("cmdline.txt", command_line.into_bytes())];
         for (name, content) in command_line.iter().chain(&self.boot_files) {
+            if let Some((directory, _)) = name.split_once('/') {
+                // It may be there.
+                let _ = run("mmd", &["-D", "s", "-i", &fat, &format!("::{directory}")]);
+            }
             fed("mcopy", &["-i", &fat, "-", &format!("::{name}")], content)?;
         }
         let (tree, size) = (self.root.to_string_lossy(), format!("{}M", self.root_mib));

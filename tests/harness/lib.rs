@@ -16,6 +16,7 @@ pub mod lab;
 pub mod monitor;
 pub mod mosquitto;
 pub mod namespace;
+pub mod nfs_server;
 pub mod process;
 mod process_tree;
 pub mod rack;

@@ -1,11 +1,12 @@
 //! A coordinator with a virtual rack, a boot root and an environment, ready for a rehearsal or a story. All of it lives in the
 //! rack's network: use it from there only.
 
-use crate::boot_root;
+use crate::boot_root::{self, BootRoots};
 use crate::coordinator::{Coordinator, Place};
 use crate::images::arm64;
+use crate::nfs_server::{self, NfsServer};
 use crate::process::{command, run};
-use crate::rack_network::HEAD;
+use crate::rack_network::{BRIDGE, HEAD};
 use crate::virtual_rack::{Board, VirtualRack, address_of};
 use crate::wait::wait_for;
 use anyhow::{Context as _, bail};
@@ -23,8 +24,8 @@ pub const ENVIRONMENT: &str = "debian";
 
 /// What a lab is made of, kept from one to the next.
 pub struct Made {
-    /// The directory `boot-roots` of a coordinator.
-    pub boot_roots: PathBuf,
+    /// The boot roots.
+    pub boot_roots: BootRoots,
     /// The image.
     pub image: PathBuf,
 }
@@ -42,14 +43,18 @@ impl Made {
             (boot_roots, tree.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
         let boot_roots = boot_roots?;
-        let image = arm64::debian(&tree?, &boot_roots.join("current/files"), tell)?;
+        let image = arm64::debian(&tree?, &current_files(&boot_roots), tell)?;
         Ok(Made { boot_roots, image })
     }
 
     /// The files that nodes fetch.
     pub fn boot_files(&self) -> PathBuf {
-        self.boot_roots.join("current/files")
+        current_files(&self.boot_roots)
     }
+}
+
+fn current_files(boot_roots: &BootRoots) -> PathBuf {
+    boot_roots.directory.join("current/files")
 }
 
 /// A lab.
@@ -58,6 +63,8 @@ pub struct VirtualLab<'a> {
     pub rack: &'a VirtualRack,
     /// Its coordinator.
     pub coordinator: Coordinator,
+    /// Its boot roots.
+    pub boot_roots: BootRoots,
     directory: PathBuf,
 }
 
@@ -67,16 +74,21 @@ impl<'a> VirtualLab<'a> {
     /// # Errors
     /// When it does not come up.
     pub fn new(directory: &Path, rack: &'a VirtualRack, made: &Made, limits: &str) -> anyhow::Result<Self> {
-        let settings = format!("{limits}[netboot]\ntftp = \"{HEAD}:69\"\n");
+        let exports = directory.join("exports");
+        let settings = format!(
+            "{limits}[netboot]\ntftp = \"{HEAD}:69\"\n\
+             [[netboot.network]]\ninterface = \"{BRIDGE}\"\nhead = \"{HEAD}/24\"\n\
+             [netboot.nfs]\ndirectory = {exports:?}\nserver = \"nfs-ganesha\"\n"
+        );
         let mut coordinator =
             Coordinator::prepare_at(&Place::of_head(HEAD), &directory.join("head"), &settings)?;
         fs::create_dir_all(coordinator.data())?;
-        boot_root::install(&made.boot_roots, &coordinator.data())?;
+        boot_root::install(&made.boot_roots, &coordinator.data(), &exports)?;
         coordinator.resume()?;
         coordinator.add_user(USER, "admin")?;
         let key = directory.join("key");
         run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-C", USER, "-f", &key.to_string_lossy()])?;
-        Ok(VirtualLab { rack, coordinator, directory: directory.into() })
+        Ok(VirtualLab { rack, coordinator, boot_roots: made.boot_roots.clone(), directory: directory.into() })
     }
 
     /// The file with the inventory of the rack.
@@ -106,6 +118,30 @@ impl<'a> VirtualLab<'a> {
         let add: Vec<&str> = add.iter().map(String::as_str).collect();
         self.coordinator.cli(USER, &[&add[..], &[&*settings.to_string_lossy()]].concat())?;
         Ok(())
+    }
+
+    /// Starts an NFS server with the export that this head's settings ask for.
+    ///
+    /// # Errors
+    /// When it cannot be rendered, or the server does not come up.
+    pub fn serve_nfs(&self) -> anyhow::Result<NfsServer> {
+        let directory = self.directory.join("nfs");
+        fs::create_dir_all(&directory)?;
+        let (path, settings) = (directory.to_string_lossy(), self.coordinator.settings());
+        let places = ["--output", &path, "--exports", &path, "--config", &*settings.to_string_lossy()];
+        self.coordinator.cli(USER, &[&["netboot", "render"], &places[..]].concat())?;
+        // The list of dnsmasq's settings is not read here: the rack has its own.
+        NfsServer::start(&directory, HEAD, &nfs_server::export_in(&directory))
+    }
+
+    /// Chooses a boot root for some nodes.
+    ///
+    /// # Errors
+    /// When the coordinator's program refuses.
+    pub fn use_boot_root(&self, version: &str, whom: &[&str]) -> anyhow::Result<()> {
+        let settings = self.coordinator.settings();
+        let config = ["--config", &*settings.to_string_lossy()];
+        self.coordinator.cli(USER, &[&["boot-root", "use", version], whom, &config].concat()).map(drop)
     }
 
     /// Holds all nodes and sends the form.

@@ -88,7 +88,8 @@ fn a_boot_root_is_built_from_packages_twice_to_the_same_bytes() {
 #[test]
 fn a_boot_root_that_cannot_be_made_says_why_and_leaves_nothing() {
     let head = Head::new();
-    let other = head.program("agent", 62);
+    let (other, arm64) = (head.program("agent", 62), head.program("arm64", 183));
+    let story = piseduce_tests::images::story().unwrap().to_string_lossy().into_owned();
     for (arguments, expected) in [
         (
             &["build", "--debian", "--ram", "--agent", &other][..],
@@ -97,6 +98,11 @@ fn a_boot_root_that_cannot_be_made_says_why_and_leaves_nothing() {
         (&["build", "--debian", "--ram", "--agent", "/nowhere/agent"], "failed to read /nowhere/agent"),
         (&["build", "--debian", "--ram", "--source", "/nowhere"], "/nowhere is not the source of PiSeduce"),
         (&["build", "--debian"], "--ram"),
+        (&["build", "--debian", "--nfs", "--agent", &arm64], "add a [netboot.nfs] with its directory"),
+        (&["build", "--debian", "--from-image", &story, "--ram"], "cannot be used with"),
+        (&["build", "--from-image", "/nowhere.img", "--ram", "--agent", &arm64], "/nowhere.img"),
+        (&["build", "--from-image", &arm64, "--ram", "--agent", &arm64], "partition"),
+        (&["build", "--from-image", &story, "--ram", "--agent", &arm64], "the image has no /lib/modules"),
         (&["use", "lab"], "there is no boot root `lab`; there are none: `piseduce boot-root build`"),
     ] {
         let error = head.boot_root(arguments).unwrap_err().to_string();

@@ -143,7 +143,7 @@ fn network_boot_is_looked_at_where_it_is_set() {
     };
     describe(hash);
     std::os::unix::fs::symlink("one", head.data("boot-roots/current")).unwrap();
-    head.fails("boot_root", &["config.txt of one is missing, cannot be read or is damaged"]);
+    head.fails("boot_root", &["files/config.txt is missing, cannot be read or is damaged"]);
     describe(&piseduce_protocol::id::Hash::of(b"a=1").to_string());
     head.coordinator.resume().unwrap();
     let said = head.doctor();

@@ -4,11 +4,13 @@
 use piseduce_tests::coordinator::{Coordinator, Place, free_udp_address};
 use piseduce_tests::dnsmasq::Dnsmasq;
 use piseduce_tests::lab::ADMIN;
+use piseduce_tests::nfs_server::{NfsServer, export_in};
 use piseduce_tests::rack_network::{BRIDGE, HEAD, RackNetwork};
 use piseduce_tests::wait::wait_for;
 use serde_json::Value;
 use std::fs;
 use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 const MAC: &str = "dc:a6:32:00:00:01";
@@ -62,8 +64,12 @@ impl Head {
     }
 
     /// What the check says of these things; the first of each name.
-    fn check(&self) -> impl Fn(&str) -> (String, String) {
-        let output = self.netboot(&["check", "--json"]);
+    fn check(&self) -> impl Fn(&str) -> (String, String) + use<> {
+        self.check_with(&[])
+    }
+
+    fn check_with(&self, arguments: &[&str]) -> impl Fn(&str) -> (String, String) + use<> {
+        let output = self.netboot(&[&["check", "--json"], arguments].concat());
         let document: Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
         let checks = document["netboot"]["checks"].as_array().unwrap().clone();
@@ -123,6 +129,74 @@ fn what_is_rendered_serves_a_network_and_the_check_finds_what_is_wrong_with_it()
         let told = wait_for("the alarm", 10.0, alarms, |told| told.contains(conflict));
         assert!(told.contains("10.77.0.66"), "the check's own question was answered: {told}");
         assert!(!told.contains("wrong_port"), "which was no question of the node: {told}");
+    });
+}
+
+#[test]
+fn an_export_is_rendered_and_asked_for_as_a_node_would() {
+    let network = RackNetwork::new(&[MAC.to_owned()]).unwrap();
+    let exported = tempfile::Builder::new().prefix("piseduce-export-").tempdir().unwrap();
+    // As `boot-root build` asks for: everybody may read it.
+    fs::set_permissions(exported.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = exported.path().to_string_lossy().into_owned();
+    network.head.within(|| {
+        let head = Head::new(&format!("[netboot.nfs]\ndirectory = \"{path}\"\nserver = \"nfs-ganesha\"\n"));
+        let exports = head.directory.path().join("exports");
+        fs::create_dir(&exports).unwrap();
+        let place = head.directory.path().join("nfs");
+        let check = || head.check_with(&["--exports", &exports.to_string_lossy()])("nfs");
+        let (verdict, said) = check();
+        assert!(verdict == "fail" && said.contains(&format!("no NFS server answers at {HEAD}")), "{said}");
+        let output = head.netboot(&["render", "--exports", &exports.to_string_lossy()]);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && said.contains("`systemctl restart nfs-ganesha`"), "{said}");
+        let rendered = export_in(&exports);
+        let server = NfsServer::start(&place, HEAD, &rendered).unwrap();
+        let (verdict, said) = check();
+        assert!(verdict == "ok", "{said}");
+        fs::set_permissions(exported.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        drop(server);
+        let server = NfsServer::start(&place, HEAD, &rendered).unwrap();
+        let (verdict, said) = check();
+        assert!(verdict == "fail" && said.contains("does not let nodes on br0 read"), "{said}");
+        drop(server);
+        fs::set_permissions(exported.path(), fs::Permissions::from_mode(0o755)).unwrap();
+
+        let other = |name: &str, path: &str, more: &str| {
+            let file = head.directory.path().join(name);
+            let text = format!(
+                "EXPORT {{ Export_Id = 1; Path = \"{path}\"; Pseudo = \"{path}\"; FSAL {{ Name = VFS; }} {more} }}\n"
+            );
+            fs::write(&file, text).unwrap();
+            file
+        };
+        let writable = other("writable", &path, "Access_Type = RW; Squash = No_Root_Squash;");
+        let server = NfsServer::start(&place, HEAD, &writable).unwrap();
+        let (verdict, said) = check();
+        assert!(verdict == "fail" && said.contains("is exported for writing"), "{said}");
+        drop(server);
+        let elsewhere = other("elsewhere", &place.to_string_lossy(), "Access_Type = RO;");
+        let _server = NfsServer::start(&place, HEAD, &elsewhere).unwrap();
+        let (verdict, said) = check();
+        assert!(verdict == "fail" && said.contains("(status 2)"), "{said}");
+    });
+}
+
+#[test]
+fn beside_another_server_that_gives_addresses_only_what_to_boot_is_said() {
+    let network = RackNetwork::new(&[MAC.to_owned()]).unwrap();
+    network.head.within(|| {
+        let head = Head::new("dhcp = \"proxy\"\n");
+        head.render();
+        let _proxy = Dnsmasq::run(&head.rendered()).unwrap();
+        let other = &network.boards[0];
+        other.ip("link set eth0 up").unwrap();
+        other.ip("address add 10.77.0.66/24 dev eth0").unwrap();
+        let place = head.directory.path().join("other");
+        let _other = other.within(|| Dnsmasq::start(&place, "eth0", [10, 77, 0, 66].into(), &[]).unwrap());
+        let of = head.check();
+        assert_eq!(of("dhcp").0, "ok", "{:?}", of("dhcp"));
+        assert_eq!(of("foreign_dhcp").0, "ok", "{:?}", of("foreign_dhcp"));
     });
 }
 

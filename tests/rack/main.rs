@@ -65,6 +65,9 @@ fn looks_well(lab: &VirtualLab, board: &Board) {
     assert!(words[2].parse::<u32>().unwrap() > 3000, "its root did not grow: {answer}");
 }
 
+/// What a board says while the NFS server is away.
+const NO_NFS: &str = "asking again";
+
 /// What started a board's kernels so far.
 fn kernels(board: &Board) -> Vec<From> {
     let kernels = board.happened().into_iter().filter_map(|(_, what)| match what {
@@ -76,8 +79,12 @@ fn kernels(board: &Board) -> Vec<From> {
 
 #[test]
 fn three_nodes_are_deployed_although_two_of_them_lose_power() {
-    with_rack(&[Model::Pi4; 3], "boot_spacing_ms = 200\n", |lab| {
+    with_rack(&[Model::Pi4, Model::Pi5, Model::Pi4], "boot_spacing_ms = 200\n", |lab| {
         let lab = &*lab;
+        let boot_roots = &lab.boot_roots;
+        lab.use_boot_root(&boot_roots.image, &["--model", "Raspberry Pi 5"]).unwrap();
+        lab.use_boot_root(&boot_roots.nfs, &["--node", "pi-3"]).unwrap();
+        let _nfs = lab.serve_nfs().unwrap();
         lab.deploy().unwrap();
         let [first, second, third] = &lab.rack.boards[..] else { panic!("three boards") };
         std::thread::scope(|scope| {
@@ -107,10 +114,29 @@ fn three_nodes_are_deployed_although_two_of_them_lose_power() {
         assert_eq!(kernels(first), [From::Network, From::Network, From::Card]);
         assert_eq!(kernels(third), [From::Network, From::Card]);
         assert!(third.said().contains("piseduce: network up, 10.77.0.13"), "{}", tail(&third.said(), 40));
+        assert!(third.said().contains("boot root copied from 10.77.0.1:/"), "{}", tail(&third.said(), 40));
+        assert!(second.said().contains("initramfs_2712: "), "a Pi 5 takes what belongs to its kernel");
         assert!(!lab.coordinator.logged().contains("piseduce.token="), "no token in the log");
         let check: NodeCheckView = lab.coordinator.get(USER, "nodes/pi-3/check").unwrap();
         let order = check.facts.iter().find(|(name, _)| name == "BOOT_ORDER");
         assert_eq!(order.map(|(_, value)| value.as_str()), Some("0xf12"), "{:?}", check.facts);
+    });
+}
+
+#[test]
+fn an_nfs_server_that_is_away_delays_a_boot_and_stops_no_work() {
+    with_rack(&[Model::Pi4], "", |lab| {
+        let board = &lab.rack.boards[0];
+        lab.use_boot_root(&lab.boot_roots.nfs, &[]).unwrap();
+        lab.deploy().unwrap();
+        let waits = || board.said().contains(NO_NFS);
+        wait_for("the boot root to miss its NFS server", 100.0, waits, |waits| *waits);
+        let nfs = lab.serve_nfs().unwrap();
+        lab.wait_for(board, "pi-1 to copy", DEPLOYED_SECONDS, is_copying);
+        drop(nfs);
+        lab.wait_for(board, "pi-1 to be deployed", DEPLOYED_SECONDS, is_deployed);
+        looks_well(lab, board);
+        assert_eq!(kernels(board), [From::Network, From::Card], "one boot was enough");
     });
 }
 

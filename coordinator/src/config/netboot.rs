@@ -1,8 +1,9 @@
 //! The section `[netboot]`: where firmware is answered, and the networks that nodes boot on.
 
 use super::{ConfigError, Section, one_of};
-use crate::domain::network::{Dhcp, Network};
+use crate::domain::network::{Dhcp, Network, NfsServer};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use toml::Value;
 
 /// Network boot as it is set.
@@ -12,6 +13,24 @@ pub struct Netboot {
     pub tftp: Option<SocketAddr>,
     /// The networks that nodes boot on.
     pub networks: Vec<Network>,
+    /// Where boot roots lie that nodes fetch over NFS; none: there are none.
+    pub nfs: Option<Nfs>,
+}
+
+impl Netboot {
+    /// Where the trees are that nodes fetch over NFS.
+    pub fn exports(&self) -> Option<PathBuf> {
+        self.nfs.as_ref().map(|nfs| nfs.directory.clone())
+    }
+}
+
+/// Where boot roots for NFS lie, and who exports them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nfs {
+    /// A directory that everybody may read, with nothing else in it.
+    pub directory: PathBuf,
+    /// What exports it.
+    pub server: NfsServer,
 }
 
 impl Section<'_> {
@@ -34,8 +53,34 @@ impl Section<'_> {
             }
             networks.push(network);
         }
+        let nfs = match self.table.remove("nfs") {
+            None => None,
+            Some(Value::Table(table)) => Some(Section { file: self.file, name: "netboot.nfs", table }.nfs()?),
+            Some(other) => return Err(self.wrong("nfs", other.type_str(), "a section [netboot.nfs]")),
+        };
         self.finish()?;
-        Ok(Netboot { tftp, networks })
+        Ok(Netboot { tftp, networks, nfs })
+    }
+
+    fn nfs(mut self) -> Result<Nfs, ConfigError> {
+        // It stands on a kernel command line, where a comma would begin an option.
+        const DIRECTORY: &str =
+            "an absolute path without spaces, commas, quotes and `#`, such as \"/srv/piseduce\"";
+        let directory = self.text("directory", DIRECTORY)?;
+        let directory = directory.ok_or_else(|| self.wrong("directory", "missing", DIRECTORY))?;
+        let is_plain = |byte: u8| byte.is_ascii_graphic() && !b",\"'#\\".contains(&byte);
+        if !directory.starts_with('/') || !directory.bytes().all(is_plain) {
+            return Err(self.wrong("directory", format!("\"{directory}\""), DIRECTORY));
+        }
+        let names = one_of(NfsServer::NAMES.iter().map(|(name, _)| *name));
+        let server = match self.text("server", &names)? {
+            None => NfsServer::Kernel,
+            Some(text) => {
+                NfsServer::named(&text).ok_or_else(|| self.wrong("server", format!("\"{text}\""), names))?
+            }
+        };
+        self.finish()?;
+        Ok(Nfs { directory: directory.trim_end_matches('/').into(), server })
     }
 
     fn network(mut self) -> Result<Network, ConfigError> {

@@ -20,6 +20,26 @@ impl Dhcp {
     pub const NAMES: [(&str, Dhcp); 2] = [("own", Dhcp::Own), ("proxy", Dhcp::Proxy)];
 }
 
+/// What exports boot roots over NFS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NfsServer {
+    /// The kernel's own, of Debian's package nfs-kernel-server.
+    Kernel,
+    /// A program, of Debian's packages nfs-ganesha and nfs-ganesha-vfs.
+    Ganesha,
+}
+
+impl NfsServer {
+    /// What settings call it.
+    pub const NAMES: [(&str, NfsServer); 2] =
+        [("nfs-kernel-server", NfsServer::Kernel), ("nfs-ganesha", NfsServer::Ganesha)];
+
+    /// The server that settings call `name`.
+    pub fn named(name: &str) -> Option<NfsServer> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, server)| *server)
+    }
+}
+
 /// A network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {

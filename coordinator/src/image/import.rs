@@ -79,13 +79,8 @@ impl Library {
         stop: &AtomicBool,
     ) -> Result<Imported, ImportError> {
         let mut watch = Watch::new(origin, self.places.root(), self.limits.free_bytes, progress, stop);
-        watch.room_for(0)?;
         let incoming = Incoming::create(&self.places)?;
-        let source = self.source(origin, terms.checksum, &incoming, &mut watch)?;
-        let raw = self.raw_image(source, &incoming, &mut watch)?;
-        let unfit = |source| ImportError::Content { origin: origin.clone(), source };
-        let layout = inspect(&raw).map_err(unfit)?;
-        terms.check(&layout).map_err(unfit)?;
+        let (raw, layout) = self.unpacked(origin, terms, &incoming, &mut watch)?;
         let (extents, remarks) = Extents::of(&raw, &layout.partitions);
         let pack_file = incoming.file("pack");
         let packed = pack(origin, &raw, &extents, &pack_file, &mut watch)?;
@@ -96,6 +91,38 @@ impl Library {
         let pack_name = manifest.packs[0];
         let published = incoming.publish(&pack_file, pack_name, &manifest.encode())?;
         Ok(Imported { manifest, remarks, published })
+    }
+
+    /// Unpacks the image at `origin`, as [`Library::import`] does, and says what is in it. The library keeps nothing of it: its
+    /// space is free again when the returned image is dropped.
+    ///
+    /// # Errors
+    /// As [`Library::import`].
+    pub fn open_image(
+        &self,
+        origin: &Origin,
+        terms: &Terms,
+        progress: &mut dyn FnMut(ImportProgress),
+        stop: &AtomicBool,
+    ) -> Result<(Raw, Layout), ImportError> {
+        let mut watch = Watch::new(origin, self.places.root(), self.limits.free_bytes, progress, stop);
+        self.unpacked(origin, terms, &Incoming::create(&self.places)?, &mut watch)
+    }
+
+    fn unpacked(
+        &self,
+        origin: &Origin,
+        terms: &Terms,
+        incoming: &Incoming,
+        watch: &mut Watch<'_>,
+    ) -> Result<(Raw, Layout), ImportError> {
+        watch.room_for(0)?;
+        let source = self.source(origin, terms.checksum, incoming, watch)?;
+        let raw = self.raw_image(source, incoming, watch)?;
+        let unfit = |source| ImportError::Content { origin: origin.clone(), source };
+        let layout = inspect(&raw).map_err(unfit)?;
+        terms.check(&layout).map_err(unfit)?;
+        Ok((raw, layout))
     }
 
     /// The file at `origin`, which has `checksum` if there is one.

@@ -4,7 +4,9 @@
 use piseduce_protocol::table::SECTOR_BYTES;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 /// An uncompressed image in a file or block device.
 #[derive(Debug)]
@@ -22,6 +24,11 @@ impl Raw {
         // The end is sought because a block device has no length in its metadata.
         let file_bytes = file.seek(SeekFrom::End(0))?;
         Ok(Raw { file, file_bytes })
+    }
+
+    /// By which name other programs open it as long as this lives; it need not be in any directory.
+    pub fn path(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()).into()
     }
 
     /// Its length, padded to whole sectors.

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -49,8 +50,8 @@ pub struct Description {
     pub schema: u32,
     /// Its name, which is also the name of its directory.
     pub version: String,
-    /// How it gets its root: `ram`.
-    pub kind: String,
+    /// How a node gets what it works with.
+    pub kind: Kind,
     /// The words of the kernel command line that all nodes have; the coordinator adds those of the node and its boot.
     pub command_line: String,
     /// The packages that it was made from, with their versions.
@@ -59,6 +60,39 @@ pub struct Description {
     pub agent: String,
     /// What a firmware may fetch, by its path below the node's prefix, such as `start4.elf` or `overlays/x.dtbo`.
     pub files: BTreeMap<String, Content>,
+    /// What nodes fetch over NFS, by its path in the exported directory.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub exported: BTreeMap<String, Content>,
+}
+
+/// How a node gets what it works with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// In its initramfs.
+    Ram,
+    /// Over NFS.
+    Nfs,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Ram => "ram",
+            Kind::Nfs => "nfs",
+        })
+    }
+}
+
+/// How nodes mount: the protocol's version is said because kernels differ in what they try first (raspberrypi/linux issue
+/// 2187), and a server that does not answer is asked again after 5 s.
+const NFS_OPTIONS: &str = "vers=4.2,proto=tcp,timeo=50";
+
+impl Description {
+    /// All its files together.
+    pub fn bytes(&self) -> u64 {
+        self.files.values().chain(self.exported.values()).map(|content| content.bytes).sum()
+    }
 }
 
 /// A file of a version.
@@ -70,12 +104,21 @@ pub struct Content {
     pub blake3: String,
 }
 
+impl Content {
+    /// That of these bytes.
+    pub fn of(bytes: &[u8]) -> Content {
+        Content { bytes: bytes.len() as u64, blake3: blake3::hash(bytes).to_hex().to_string() }
+    }
+}
+
 /// A version that is there.
 #[derive(Clone, Debug)]
 pub struct BootRoot {
     /// What it is made of.
     pub description: Description,
     directory: PathBuf,
+    /// What nodes mount, if they do.
+    export: Option<PathBuf>,
 }
 
 impl BootRoot {
@@ -83,12 +126,36 @@ impl BootRoot {
     pub fn file(&self, name: &str) -> Option<PathBuf> {
         self.description.files.contains_key(name).then(|| self.directory.join(FILES).join(name))
     }
+
+    /// The words of the kernel command line that all nodes have who reach the head at `head`.
+    pub fn words(&self, head: &str) -> String {
+        let words = self.description.command_line.clone();
+        match &self.export {
+            None => words,
+            Some(directory) => format!("{words} nfsroot={head}:{},{NFS_OPTIONS}", directory.display()),
+        }
+    }
+
+    /// All files of it, those for NFS too, with what must be in them.
+    pub fn all_files(&self) -> Vec<(PathBuf, &Content)> {
+        let Description { files, exported, .. } = &self.description;
+        let own = files.iter().map(|(name, content)| (self.directory.join(FILES).join(name), content));
+        let exported = exported.iter().zip(self.export.iter().cycle());
+        own.chain(exported.map(|((name, content), directory)| (directory.join(name), content))).collect()
+    }
+
+    /// Where it is: its own directory, and that which is exported.
+    pub fn directories(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(self.directory.as_path()).chain(self.export.as_deref())
+    }
 }
 
 /// All versions of a coordinator.
 #[derive(Clone, Debug)]
 pub struct BootRoots {
     directory: PathBuf,
+    /// Where the trees are that nodes fetch over NFS, each called as its version.
+    exports: Option<PathBuf>,
 }
 
 /// What is wrong with boot roots.
@@ -112,6 +179,9 @@ pub enum BootRootError {
         /// What is wrong.
         why: String,
     },
+    /// It is for NFS, and the settings do not say where trees for NFS are.
+    #[error("the boot root `{0}` is for NFS: set netboot.nfs.directory to where its tree is")]
+    NoExports(String),
     /// Neither a node nor a model is called so.
     #[error("no node and no model is called `{0}`")]
     Whom(String),
@@ -133,9 +203,9 @@ fn list(known: &[String]) -> String {
 }
 
 impl BootRoots {
-    /// The boot roots in `directory`, which need not exist yet.
-    pub fn at(directory: PathBuf) -> Self {
-        BootRoots { directory }
+    /// The boot roots in `directory`, which need not exist yet; the trees that nodes fetch over NFS are in `exports`.
+    pub fn at(directory: PathBuf, exports: Option<PathBuf>) -> Self {
+        BootRoots { directory, exports }
     }
 
     /// Where they are.
@@ -183,7 +253,12 @@ impl BootRoots {
         })?;
         let description: Description = serde_json::from_str(&text)
             .map_err(|error| BootRootError::Description { path, why: error.to_string() })?;
-        Ok(BootRoot { description, directory })
+        let export = match (description.kind, &self.exports) {
+            (Kind::Ram, _) => None,
+            (Kind::Nfs, Some(exports)) => Some(exports.join(version)),
+            (Kind::Nfs, None) => return Err(BootRootError::NoExports(version.into())),
+        };
+        Ok(BootRoot { description, directory, export })
     }
 
     fn chosen(&self, link: &Path) -> Option<String> {
@@ -271,11 +346,12 @@ mod tests {
         let description = Description {
             schema: 1,
             version: version.into(),
-            kind: "ram".into(),
+            kind: Kind::Ram,
             command_line: "panic=10".into(),
             packages: BTreeMap::new(),
             agent: "0.1.0".into(),
             files,
+            exported: BTreeMap::new(),
         };
         let directory = roots.directory().join(version);
         fs::create_dir_all(directory.join(FILES)).unwrap();
@@ -285,7 +361,7 @@ mod tests {
     #[test]
     fn versions_are_listed_chosen_and_read() {
         let scratch = tempfile::tempdir().unwrap();
-        let roots = BootRoots::at(scratch.path().join("boot-roots"));
+        let roots = BootRoots::at(scratch.path().join("boot-roots"), None);
         assert_eq!((roots.versions().unwrap(), roots.current()), (vec![], None));
         add(&roots, "b");
         add(&roots, "a");
@@ -304,7 +380,7 @@ mod tests {
     #[test]
     fn a_node_has_its_own_before_its_models_before_the_current_one() {
         let scratch = tempfile::tempdir().unwrap();
-        let roots = BootRoots::at(scratch.path().into());
+        let roots = BootRoots::at(scratch.path().into(), None);
         ["a", "b", "c", "d"].iter().for_each(|version| add(&roots, version));
         let (node, model) = (Whom::Node("pi-1".into()), |text: &str| Whom::Model(text.into()));
         roots.choose("a", &Whom::All).unwrap();
@@ -326,9 +402,23 @@ mod tests {
     }
 
     #[test]
+    fn a_node_mounts_what_the_settings_say_under_the_name_of_its_version() {
+        let scratch = tempfile::tempdir().unwrap();
+        let roots = BootRoots::at(scratch.path().into(), Some("/srv/piseduce".into()));
+        add(&roots, "a");
+        assert_eq!(roots.read("a").unwrap().words("10.0.0.1"), "panic=10");
+        let path = scratch.path().join("a").join(DESCRIPTION);
+        fs::write(&path, fs::read_to_string(&path).unwrap().replace("\"ram\"", "\"nfs\"")).unwrap();
+        let words = roots.read("a").unwrap().words("10.0.0.1");
+        assert_eq!(words, "panic=10 nfsroot=10.0.0.1:/srv/piseduce/a,vers=4.2,proto=tcp,timeo=50");
+        let error = BootRoots::at(scratch.path().into(), None).read("a").unwrap_err().to_string();
+        assert!(error.contains("set netboot.nfs.directory"), "{error}");
+    }
+
+    #[test]
     fn a_description_that_is_none_is_named() {
         let scratch = tempfile::tempdir().unwrap();
-        let roots = BootRoots::at(scratch.path().into());
+        let roots = BootRoots::at(scratch.path().into(), None);
         add(&roots, "a");
         fs::write(scratch.path().join("a").join(DESCRIPTION), "{").unwrap();
         assert!(roots.read("a").unwrap_err().to_string().contains("a/boot-root.json"));

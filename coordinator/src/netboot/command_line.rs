@@ -20,6 +20,11 @@ pub struct CommandLines {
 }
 
 impl CommandLines {
+    /// The head's address without a port, as nodes reach it.
+    pub fn head_host(&self) -> &str {
+        self.head.rsplit_once(':').map_or(self.head.as_str(), |(host, _)| host)
+    }
+
     /// The words for one boot of one node, with its token.
     pub fn of(&self, serial: Serial, boot: BootNumber) -> String {
         let parameters = BootParameters {

@@ -164,7 +164,8 @@ impl<H: House> Desk<H> {
         }
         let Some(root) = self.root(known) else { return Answer::NotFound };
         if question.file == COMMAND_LINE {
-            return Answer::Text(format!("{} {words}\n", root.description.command_line).replace(" \n", "\n"));
+            let common = root.words(self.lines.head_host());
+            return Answer::Text(format!("{common} {words}\n").replace(" \n", "\n"));
         }
         match root.file(&question.file) {
             Some(path) => Answer::File(path, is_kernel(&question.file).then_some(known.serial)),
@@ -269,7 +270,7 @@ mod tests {
 
     fn bench(view: View) -> Bench {
         let scratch = tempfile::tempdir().unwrap();
-        let roots = BootRoots::at(scratch.path().join("roots"));
+        let roots = BootRoots::at(scratch.path().join("roots"), None);
         for version in ["one", "two"] {
             add_root(roots.directory(), version);
         }

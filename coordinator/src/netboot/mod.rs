@@ -10,6 +10,7 @@ pub mod dnsmasq;
 pub mod ear;
 pub mod frame;
 pub mod neighbour;
+pub mod nfs;
 pub mod overhear;
 pub mod question;
 pub mod stranger;

@@ -283,7 +283,7 @@ mod tests {
             "files": { "kernel8.img": { "bytes": 1, "blake3": "" } },
         });
         fs::write(scratch.path().join("one/boot-root.json"), description.to_string()).unwrap();
-        let roots = BootRoots::at(scratch.path().into());
+        let roots = BootRoots::at(scratch.path().into(), None);
         roots.choose("one", &Whom::All).unwrap();
         let lines = CommandLines {
             site: Site::new("main").unwrap(),

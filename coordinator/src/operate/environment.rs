@@ -1,18 +1,17 @@
 //! `piseduce environment add`: an image file on the head node, or at an address, becomes an environment.
 
 use super::ConfigOption;
+use super::progress::with_progress;
 use crate::clock;
 use crate::config::Config;
 use crate::data_directory::DataDirectory;
 use crate::domain::environment::{Environment, check_name};
 use crate::http::environment_view;
-use crate::image::{Checksum, ImportProgress, Imported, Library, Origin, Stage, Terms};
+use crate::image::{Checksum, Imported, Origin, Terms};
 use crate::print::Output;
 use crate::runner::jobs;
 use crate::store::Actor;
-use indicatif::{ProgressBar, ProgressStyle};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What `piseduce environment add` takes.
 #[derive(Clone, Debug, clap::Args)]
@@ -51,7 +50,9 @@ pub async fn add(add: Add, output: Output) -> anyhow::Result<()> {
     // Leftovers of an import that was killed go first: they may be what fills the disk.
     jobs::sweep(&library, &store).await?;
     let terms = Terms { checksum: add.sha256, any_architecture: add.any_architecture };
-    let imported = import(library.clone(), add.origin, terms, output).await?;
+    let (importer, origin) = (library.clone(), add.origin);
+    let imported =
+        with_progress(output, move |progress, stop| importer.import(&origin, &terms, progress, stop)).await?;
     let manifest = &imported.manifest;
     let environment = Environment {
         name: add.name.clone(),
@@ -76,46 +77,4 @@ fn described(imported: &Imported) -> String {
     let [image, defined, stored] = [sizes.image, sizes.defined, sizes.stored].map(|bytes| bytes / 1_000_000);
     let line = format!("image {image} MB, {defined} MB of it in use, stored in {stored} MB");
     [vec![line], imported.remarks.clone()].concat().join("\n")
-}
-
-/// Imports in a thread of its own, so that Ctrl-C and SIGTERM are heard meanwhile.
-async fn import(
-    library: Arc<Library>,
-    origin: Origin,
-    terms: Terms,
-    output: Output,
-) -> anyhow::Result<Imported> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopped = stop.clone();
-    let bar = if output == Output::Json { ProgressBar::hidden() } else { ProgressBar::new(0) };
-    bar.set_style(
-        ProgressStyle::with_template(
-            "{msg} [{bar:30}] {bytes} of {total_bytes}, {binary_bytes_per_sec}, {eta} left",
-        )
-        .expect("a valid template"),
-    );
-    let mut work = tokio::task::spawn_blocking(move || {
-        let result = library.import(&origin, &terms, &mut |progress| show(&bar, &progress), &stopped);
-        bar.finish_and_clear();
-        result
-    });
-    let result = tokio::select! {
-        result = &mut work => result,
-        () = crate::signal::stop() => {
-            stop.store(true, Ordering::SeqCst);
-            work.await
-        }
-    };
-    Ok(result.expect("an import does not panic")?)
-}
-
-fn show(bar: &ProgressBar, progress: &ImportProgress) {
-    bar.set_message(match progress.stage {
-        Stage::Fetching => "fetching ",
-        Stage::Checking => "checking ",
-        Stage::Decoding => "unpacking",
-        Stage::Packing => "packing  ",
-    });
-    bar.set_length(progress.total.unwrap_or(progress.done));
-    bar.set_position(progress.done);
 }

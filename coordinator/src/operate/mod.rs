@@ -7,9 +7,12 @@ mod check;
 pub mod doctor;
 pub mod environment;
 pub mod netboot;
+mod progress;
 pub mod user;
 
 use crate::config::{Config, ConfigError};
+use crate::data_directory::BOOT_ROOTS;
+use crate::netboot::BootRoots;
 use crate::signal;
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -42,6 +45,11 @@ impl ConfigOption {
     pub fn file(&self) -> &Path {
         &self.config
     }
+}
+
+/// The boot roots of the coordinator with these settings.
+fn boot_roots(config: &Config) -> BootRoots {
+    BootRoots::at(config.data_directory.join(BOOT_ROOTS), config.netboot.exports())
 }
 
 /// Does work that waits for disks in a thread of its own. Ctrl-C and SIGTERM set the flag that it gets.

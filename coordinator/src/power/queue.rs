@@ -482,7 +482,7 @@ mod tests {
     #[tokio::test]
     async fn a_newer_job_replaces_an_older_one_of_its_port() {
         let (send, mut ended) = mpsc::unbounded_channel();
-        let fake = Arc::new(Fake { lagging: 20.into(), ..Fake::default() });
+        let fake = Arc::new(Fake { lagging: 5.into(), ..Fake::default() });
         let mut queue = queue_of(fake);
         for power in [Power::Off, Power::On] {
             let send = send.clone();

@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# The first process of a boot root in memory: brings up devices and network, then keeps the agent running.
+# The first process of a boot root: brings up devices and network, fetches the rest if that is on NFS, then keeps the agent running.
 # What it says begins with `piseduce: ` and goes to the console.
 export PATH=/bin NO_COLOR=1
 /bin/busybox --install -s /bin
@@ -43,6 +43,30 @@ bootloader_settings() {
     done
 }
 
+# The value of a parameter on the kernel command line.
+parameter() {
+    for word in $(cat /proc/cmdline); do
+        case $word in "$1="*) echo "${word#*=}" ;; esac
+    done
+}
+
+# Copies agent, tools and drivers of `server:path,options` to memory. Nothing runs from there: opening a file asks the server even
+# when its content is in memory, and a head that restarts would stop a node in its work.
+fetch() {
+    where=${1%%,*} options=${1#*,}
+    modprobe -abq nfs nfsv4
+    until mount -t nfs4 -o "ro,nolock,$options,addr=${where%%:*},clientaddr=$(cat /run/address)" "$where" /nfs; do
+        say "no NFS at $where: asking again"
+        sleep 2
+    done
+    until cp -a /nfs/. /; do
+        say "the boot root at $where cannot be copied: trying again"
+        sleep 2
+    done
+    umount /nfs
+    say "boot root copied from $where"
+}
+
 say "boot root started"
 plug
 # Devices behind a bus whose driver was just loaded; those on USB come later still, and are waited for.
@@ -64,6 +88,9 @@ until udhcpc -q -n -f -i "$eth" -t 10 -T 1 -s /etc/udhcpc.sh >/run/udhcpc.log 2>
 done
 say "network up, $(cat /run/address) on $eth"
 
+root=$(parameter nfsroot)
+[ -z "$root" ] || fetch "$root"
+plug
 waited=0
 until [ -b /dev/mmcblk0 ] || [ $waited -eq 50 ]; do
     waited=$((waited + 1))

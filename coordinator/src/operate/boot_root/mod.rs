@@ -2,18 +2,24 @@
 
 mod agent;
 mod build;
+mod debian;
+mod image;
+mod ingredients;
 mod initramfs;
 mod modules;
 mod packages;
 mod program;
+mod tree;
 
-use super::ConfigOption;
-use crate::data_directory::BOOT_ROOTS;
+use super::progress::with_progress;
+use super::{ConfigOption, boot_roots};
+use crate::data_directory::DataDirectory;
+use crate::image::{Checksum, Origin as ImageOrigin, Terms};
 use crate::netboot::BootRoots;
-use crate::netboot::boot_root::{Description, Whom};
+use crate::netboot::boot_root::{Description, Kind, Whom};
 use crate::print::{self, Output};
 use anyhow::{Context as _, bail};
-use build::AgentSource;
+use build::{AgentSource, Root};
 use clap::{ArgGroup, Subcommand};
 use packages::Origin;
 use serde::Serialize;
@@ -24,7 +30,7 @@ use std::path::PathBuf;
 /// `piseduce boot-root`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum BootRootCommand {
-    /// Build a version from packages and make it the current one; versions that are there stay
+    /// Build a version from packages or an image and make it the current one; versions that are there stay
     Build(Build),
     /// Build the agent for arm64 alone, as a user who has a Rust toolchain
     Agent(Agent),
@@ -76,15 +82,24 @@ impl WhomOption {
 
 /// What `piseduce boot-root build` takes.
 #[derive(Clone, Debug, clap::Args)]
-#[command(group(ArgGroup::new("from").args(["debian"]).required(true)))]
-#[command(group(ArgGroup::new("root").args(["ram"]).required(true)))]
+#[command(group(ArgGroup::new("from").args(["debian", "from_image"]).required(true)))]
+#[command(group(ArgGroup::new("root").args(["ram", "nfs"]).required(true)))]
 pub struct Build {
     /// From Debian's packages; for Pi 3 and Pi 4, whose boards Debian's kernel knows
     #[arg(long)]
     debian: bool,
+    /// From an image of Raspberry Pi OS for 64 bits, for every board: a file or an http:// address, packed or not
+    #[arg(long, value_name = "FILE|URL")]
+    from_image: Option<ImageOrigin>,
+    /// The SHA-256 that the image's file must have, as its publisher gives it
+    #[arg(long, value_name = "HEX", requires = "from_image")]
+    sha256: Option<Checksum>,
     /// Kernel and one initramfs: nothing of it is fetched after the boot
     #[arg(long)]
     ram: bool,
+    /// Kernel and a small initramfs, which fetches agent, tools and drivers over NFS; needs [netboot.nfs] in the settings
+    #[arg(long)]
+    nfs: bool,
     /// A built agent for arm64, instead of building one
     #[arg(long, value_name = "FILE", conflicts_with = "source")]
     agent: Option<PathBuf>,
@@ -116,7 +131,7 @@ pub struct Agent {
 #[derive(Serialize)]
 struct Listed {
     name: String,
-    kind: String,
+    kind: Kind,
     /// All its files together.
     bytes: u64,
     /// Nodes that boot now get it, unless they have another.
@@ -131,8 +146,8 @@ impl Listed {
     fn of(description: &Description, roots: &BootRoots) -> Self {
         Listed {
             name: description.version.clone(),
-            kind: description.kind.clone(),
-            bytes: description.files.values().map(|content| content.bytes).sum(),
+            kind: description.kind,
+            bytes: description.bytes(),
             is_current: roots.current().as_ref() == Some(&description.version),
             used_for: used_for(roots, &description.version),
             agent: description.agent.clone(),
@@ -203,7 +218,7 @@ pub async fn run(command: BootRootCommand, output: Output) -> anyhow::Result<()>
 }
 
 fn roots(config: &ConfigOption) -> anyhow::Result<BootRoots> {
-    Ok(BootRoots::at(config.read()?.data_directory.join(BOOT_ROOTS)))
+    Ok(boot_roots(&config.read()?))
 }
 
 fn stages(output: Output) -> impl Fn(&str) {
@@ -215,12 +230,47 @@ fn stages(output: Output) -> impl Fn(&str) {
 }
 
 async fn build(arguments: Build, output: Output) -> anyhow::Result<()> {
-    let roots = roots(&arguments.config)?;
+    let config = arguments.config.read()?;
+    let roots = boot_roots(&config);
+    let root = match (&config.netboot.nfs, arguments.nfs) {
+        (_, false) => Root::Ram,
+        (Some(nfs), true) => Root::Nfs(nfs.directory.clone()),
+        (None, true) => bail!(
+            "{} does not say where trees for NFS are: add a [netboot.nfs] with its directory, see README, \"Boot root\"",
+            arguments.config.file().display()
+        ),
+    };
     let source = match arguments.agent {
         Some(file) => AgentSource::File(file),
         None => AgentSource::Tree(arguments.source),
     };
-    let made = build::ram(&roots, &arguments.origin, &source, &stages(output)).await?;
+    let tell = stages(output);
+    let directory = roots.directory();
+    fs::create_dir_all(directory).with_context(|| format!("failed to create {}", directory.display()))?;
+    let scratch = tempfile::Builder::new().prefix(".build-").tempdir_in(directory);
+    let scratch = scratch.with_context(|| format!("failed to write in {}", directory.display()))?;
+    let agent = source.agent(&arguments.origin, &tell).await?;
+    let suite = &arguments.origin.suite;
+    let ingredients = match arguments.from_image {
+        None => {
+            tell(&format!("fetching the packages of Debian {suite} for arm64"));
+            debian::ingredients(&arguments.origin, scratch.path()).await?
+        }
+        Some(origin) => {
+            tell("unpacking the image");
+            let library = DataDirectory::open(&config.data_directory)?.library(config.free_bytes)?;
+            // Its kernels are what counts, and they are looked at.
+            let terms = Terms { checksum: arguments.sha256, any_architecture: true };
+            let (raw, layout) = with_progress(output, move |progress, stop| {
+                library.open_image(&origin, &terms, progress, stop)
+            })
+            .await?;
+            tell(&format!("copying kernels out of it, and fetching the tools of Debian {suite} for arm64"));
+            image::ingredients(&raw, &layout, &arguments.origin, scratch.path()).await?
+        }
+    };
+    tell("packing");
+    let made = build::build(&roots, &ingredients, &agent, &root, scratch.path()).await?;
     if !arguments.keep_current {
         roots.choose(&made.description.version, &Whom::All)?;
     }

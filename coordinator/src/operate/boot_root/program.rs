@@ -19,6 +19,10 @@ pub(super) struct Program {
 
 pub(super) const MMDEBSTRAP: Program = Program { name: "mmdebstrap", package: "mmdebstrap" };
 pub(super) const DEPMOD: Program = Program { name: "depmod", package: "kmod" };
+/// Copies files out of a FAT file system.
+pub(super) const MCOPY: Program = Program { name: "mcopy", package: "mtools" };
+/// Copies files out of an ext4 file system.
+pub(super) const DEBUGFS: Program = Program { name: "debugfs", package: "e2fsprogs" };
 pub(super) const CROSS_LINKER: Program =
     Program { name: "aarch64-linux-gnu-gcc", package: "gcc-aarch64-linux-gnu libc6-dev-arm64-cross" };
 

@@ -2,13 +2,18 @@
 
 use super::Check;
 use crate::config::Config;
-use crate::data_directory::BOOT_ROOTS;
 use crate::netboot::BootRoots;
+use crate::netboot::boot_root::Content;
+use crate::operate;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::Path;
 use std::time::Duration;
 
+const BOOT_ROOT: &str = "boot_root";
+const ADVICE: &str = "build one: `piseduce boot-root build --debian --ram`";
 /// A TFTP server of this machine answers at once.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// A request to write a file, which every answering coordinator refuses.
@@ -17,7 +22,9 @@ const ERROR: [u8; 2] = [0, 5];
 
 pub(in crate::operate) fn examine(config: &Config, is_running: bool) -> Vec<Check> {
     let Some(address) = config.netboot.tftp else { return Vec::new() };
-    vec![tftp(address, is_running), boot_root(&BootRoots::at(config.data_directory.join(BOOT_ROOTS)))]
+    let mut checks = vec![tftp(address, is_running)];
+    checks.extend(boot_roots(&operate::boot_roots(config)));
+    checks
 }
 
 fn tftp(address: SocketAddr, is_running: bool) -> Check {
@@ -60,23 +67,31 @@ fn answers(address: SocketAddr) -> std::io::Result<bool> {
     Ok(answer[..count].starts_with(&ERROR))
 }
 
-fn boot_root(roots: &BootRoots) -> Check {
-    let name = "boot_root";
-    let advice = "build one: `piseduce boot-root build --debian --ram`";
-    let Some(version) = roots.current() else {
-        return Check::fail(name, "no boot root was built or chosen: no node can be deployed", advice);
+/// Whether every version that somebody gets is there, whole.
+fn boot_roots(roots: &BootRoots) -> Vec<Check> {
+    let Some(current) = roots.current() else {
+        let found = "no boot root was built or chosen: no node can be deployed";
+        return vec![Check::fail(BOOT_ROOT, found, ADVICE)];
     };
-    let root = match roots.read(&version) {
+    let others = roots.exceptions().into_iter().map(|(_, version)| version);
+    let versions: BTreeSet<String> = std::iter::once(current).chain(others).collect();
+    versions.iter().map(|version| boot_root(roots, version)).collect()
+}
+
+fn boot_root(roots: &BootRoots, version: &str) -> Check {
+    let root = match roots.read(version) {
         Ok(root) => root,
-        Err(error) => return Check::fail(name, format!("{:#}", anyhow::Error::new(error)), advice),
+        Err(error) => return Check::fail(BOOT_ROOT, format!("{:#}", anyhow::Error::new(error)), ADVICE),
     };
-    for (file, content) in &root.description.files {
-        let bytes = root.file(file).and_then(|path| fs::read(path).ok());
-        let is_whole = bytes.is_some_and(|bytes| blake3::hash(&bytes).to_hex().as_str() == content.blake3);
-        if !is_whole {
-            let found = format!("{file} of {version} is missing, cannot be read or is damaged");
-            return Check::fail(name, found, format!("remove the directory {version} and {advice}"));
+    let files = root.all_files();
+    let is_whole =
+        |path: &Path, content: &Content| fs::read(path).is_ok_and(|bytes| Content::of(&bytes) == *content);
+    match files.iter().find(|(path, content)| !is_whole(path, content)) {
+        None => Check::ok(BOOT_ROOT, format!("{version}, {} files, whole", files.len())),
+        Some((path, _)) => {
+            let found = format!("{} is missing, cannot be read or is damaged", path.display());
+            let places: Vec<String> = root.directories().map(|place| place.display().to_string()).collect();
+            Check::fail(BOOT_ROOT, found, format!("remove {} and {ADVICE}", places.join(" and ")))
         }
     }
-    Check::ok(name, format!("{version}, {} files, whole", root.description.files.len()))
 }

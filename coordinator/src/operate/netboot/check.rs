@@ -2,8 +2,8 @@
 //! what nobody can check from here.
 
 use super::dhcp::{Offer, offers};
-use super::render::{remarks, texts};
-use super::{Render, network_of, nodes, settings};
+use super::render::{Wanted, remarks, wanted};
+use super::{Render, network_of, nfs, nodes, settings};
 use crate::config::Config;
 use crate::domain::network::{Dhcp, Network};
 use crate::domain::node::Node;
@@ -23,7 +23,7 @@ const NOBODY: [u8; 6] = [0xb8, 0x27, 0xeb, 0xff, 0xff, 0xfe];
 pub(super) fn check(arguments: &Render, output: Output) -> anyhow::Result<()> {
     let config = settings(arguments)?;
     let nodes = nodes(&config)?;
-    let mut checks = vec![rendered(&config, &nodes, &arguments.output)];
+    let mut checks = vec![rendered(&config, &nodes, arguments)];
     checks.extend(addresses(&config, &nodes));
     for network in &config.netboot.networks {
         let found = interface(network);
@@ -39,6 +39,9 @@ pub(super) fn check(arguments: &Render, output: Output) -> anyhow::Result<()> {
     }
     let (is_running, _) = listeners::examine(&config);
     checks.extend(served::examine(&config, is_running));
+    if let Some(directory) = config.netboot.exports() {
+        checks.extend(config.netboot.networks.iter().map(|network| nfs::check(network, &directory)));
+    }
     checks.push(head::clock(config.trust_unsynchronised));
     checks.push(Check::warn(
         "isolation",
@@ -48,24 +51,18 @@ pub(super) fn check(arguments: &Render, output: Output) -> anyhow::Result<()> {
     tell("netboot", &checks, output)
 }
 
-/// Whether dnsmasq has been given what the settings and the inventory say now.
-fn rendered(config: &Config, nodes: &[Node], directory: &Path) -> Check {
+/// Whether the services have been given what the settings and the inventory say now.
+fn rendered(config: &Config, nodes: &[Node], arguments: &Render) -> Check {
     let name = "rendered";
-    for (file, text) in texts(config, nodes, directory) {
-        let path = directory.join(file);
-        match fs::read_to_string(&path) {
-            Ok(found) if found == text => {}
-            Ok(_) => {
-                let found = format!("{} is older than settings or inventory", path.display());
-                return Check::fail(name, found, "`piseduce netboot render`, then do what it says");
-            }
-            Err(error) => {
-                let found = format!("{} cannot be read: {error}", path.display());
-                return Check::fail(name, found, "`piseduce netboot render`, then do what it says");
-            }
-        }
+    for Wanted { path, text } in wanted(config, nodes, arguments) {
+        let found = match fs::read_to_string(&path) {
+            Ok(found) if found == text => continue,
+            Ok(_) => format!("{} is older than settings or inventory", path.display()),
+            Err(error) => format!("{} cannot be read: {error}", path.display()),
+        };
+        return Check::fail(name, found, "`piseduce netboot render`, then do what it says");
     }
-    Check::ok(name, format!("dnsmasq's settings in {} are up to date", directory.display()))
+    Check::ok(name, format!("the services' settings, as in {}, are up to date", arguments.output.display()))
 }
 
 /// Boards that get no address.

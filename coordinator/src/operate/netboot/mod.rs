@@ -2,6 +2,7 @@
 
 mod check;
 mod dhcp;
+mod nfs;
 mod render;
 
 use super::ConfigOption;
@@ -19,7 +20,7 @@ use std::path::PathBuf;
 /// `piseduce netboot`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum NetbootCommand {
-    /// Write dnsmasq's settings for the networks of this head and its nodes
+    /// Write dnsmasq's settings for the networks of this head and its nodes, and the NFS export of boot roots
     Render(Render),
     /// Ask the running services and the networks, and say what is wrong and how to mend it
     Check(Render),
@@ -31,6 +32,9 @@ pub struct Render {
     /// Where dnsmasq reads its settings
     #[arg(long, value_name = "DIRECTORY", default_value = "/etc/dnsmasq.d")]
     output: PathBuf,
+    /// Where the NFS server of [netboot.nfs] reads its exports; the default is that server's
+    #[arg(long, value_name = "DIRECTORY")]
+    exports: Option<PathBuf>,
     #[command(flatten)]
     config: ConfigOption,
 }

@@ -1,84 +1,112 @@
-//! `piseduce netboot render`: writes dnsmasq's settings and the list of boards, each in one step, and says what dnsmasq must be
-//! told then.
+//! `piseduce netboot render`: writes dnsmasq's settings, the list of boards and the NFS export, each in one step, and says what
+//! the services must be told then.
 
 use super::{Render, hosts, network_of, nodes, settings};
-use crate::config::Config;
+use crate::config::{Config, Nfs};
 use crate::domain::network::{Dhcp, Network};
 use crate::domain::node::Node;
 use crate::netboot::dnsmasq::{self, HOSTS, SETTINGS};
+use crate::netboot::nfs;
 use crate::print::{self, Output};
 use anyhow::Context as _;
 use serde::Serialize;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What was written.
 #[derive(Serialize)]
 struct Rendered {
-    /// Where.
+    /// Where dnsmasq reads.
     directory: PathBuf,
     /// Whether dnsmasq must be restarted.
     settings_changed: bool,
     /// Whether dnsmasq must read its hosts again.
     hosts_changed: bool,
+    /// Whether the NFS server must read its exports again.
+    exports_changed: bool,
     /// What boards will miss.
     remarks: Vec<String>,
 }
 
 impl Rendered {
-    fn text(&self) -> String {
+    fn text(&self, nfs: Option<&Nfs>) -> String {
         let directory = self.directory.display();
         let next = match (self.settings_changed, self.hosts_changed) {
             (true, _) => "`systemctl restart dnsmasq` makes it so",
             (false, true) => "`systemctl reload dnsmasq` makes it so",
             (false, false) => "nothing has changed",
         };
-        format!("{directory}/{SETTINGS} and {directory}/{HOSTS} are up to date; {next}")
+        let text = format!("{directory}/{SETTINGS} and {directory}/{HOSTS} are up to date; {next}");
+        match nfs {
+            None => text,
+            Some(nfs) => {
+                let next =
+                    if self.exports_changed { nfs::make_it_so(nfs.server) } else { "nothing has changed" };
+                format!("{text}\nthe NFS export of {} is up to date; {next}", nfs.directory.display())
+            }
+        }
     }
 }
 
-/// What the two files must hold.
-pub(super) fn texts(config: &Config, nodes: &[Node], directory: &Path) -> [(&'static str, String); 2] {
-    let settings = dnsmasq::settings(&config.netboot.networks, directory);
-    [(SETTINGS, settings), (HOSTS, dnsmasq::hosts(&hosts(nodes)))]
+/// A file, and what it must hold.
+pub(super) struct Wanted {
+    pub(super) path: PathBuf,
+    pub(super) text: String,
+}
+
+/// What dnsmasq's list of boards and its settings must hold, and the NFS server's exports, if there are any.
+pub(super) fn wanted(config: &Config, nodes: &[Node], arguments: &Render) -> Vec<Wanted> {
+    let directory = &arguments.output;
+    // The list first: settings never name one that is not there.
+    let mut wanted = vec![
+        Wanted { path: directory.join(HOSTS), text: dnsmasq::hosts(&hosts(nodes)) },
+        Wanted {
+            path: directory.join(SETTINGS),
+            text: dnsmasq::settings(&config.netboot.networks, directory),
+        },
+    ];
+    wanted.extend(config.netboot.nfs.as_ref().map(|Nfs { directory, server }| Wanted {
+        path: arguments.exports.as_deref().unwrap_or(nfs::directory(*server)).join(nfs::file(*server)),
+        text: nfs::settings(*server, directory, &config.netboot.networks),
+    }));
+    wanted
 }
 
 pub(super) fn render(arguments: &Render, output: Output) -> anyhow::Result<()> {
     let config = settings(arguments)?;
     let nodes = nodes(&config)?;
-    let directory = &arguments.output;
     let mut changed = Vec::new();
-    // The list first: settings never name one that is not there.
-    for (name, text) in texts(&config, &nodes, directory).into_iter().rev() {
-        changed.push(write(directory, name, &text)?);
+    for wanted in wanted(&config, &nodes, arguments) {
+        changed.push(write(&wanted)?);
     }
     let rendered = Rendered {
-        directory: directory.clone(),
+        directory: arguments.output.clone(),
         hosts_changed: changed[0],
         settings_changed: changed[1],
+        exports_changed: changed.get(2).copied().unwrap_or_default(),
         remarks: remarks(&config.netboot.networks, &nodes),
     };
     if output == Output::Text {
         rendered.remarks.iter().for_each(|remark| print::aside(format_args!("note: {remark}")));
     }
-    output.tell("rendered", &rendered, Rendered::text);
+    output.tell("rendered", &rendered, |rendered| rendered.text(config.netboot.nfs.as_ref()));
     Ok(())
 }
 
 /// Writes a file in one step, unless it is there already; returns whether it is new.
-fn write(directory: &Path, name: &str, text: &str) -> anyhow::Result<bool> {
-    let path = directory.join(name);
-    if fs::read_to_string(&path).is_ok_and(|old| old == text) {
+fn write(Wanted { path, text }: &Wanted) -> anyhow::Result<bool> {
+    if fs::read_to_string(path).is_ok_and(|old| old == *text) {
         return Ok(false);
     }
     let write = || -> std::io::Result<()> {
+        let directory = path.parent().expect("a file is in a directory");
         // dnsmasq reads whatever ends otherwise in its directory; names that begin with a point are left alone.
         let mut file = tempfile::Builder::new().prefix(".piseduce-").tempfile_in(directory)?;
         file.write_all(text.as_bytes())?;
         file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
-        file.persist(&path)?;
+        file.persist(path)?;
         Ok(())
     };
     write().with_context(|| format!("failed to write {}", path.display()))?;
