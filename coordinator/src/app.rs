@@ -106,9 +106,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let known = Nodes::new(board.clone(), handle.clone(), store.clone());
     let alarms = Alarms::default();
     netboot::listen(&config.netboot.networks, &known, &alarms);
+    let boot_roots = data.boot_roots(config.netboot.exports());
     let netboot = Netboot {
         nodes: known,
-        roots: data.boot_roots(config.netboot.exports()),
+        roots: boot_roots.clone(),
         cards: data.card_files(),
         strangers: strangers.clone(),
         command_lines: command_lines.clone(),
@@ -131,6 +132,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         consoles,
         command_lines,
         strangers,
+        boot_roots: boot_roots.clone(),
         guards: config.policy.guards,
         alarms,
         cards: data.card_files(),

@@ -4,6 +4,7 @@
 //! It does not know what the parameters are used for: see `link.rs` and `runner.rs`.
 
 use piseduce_protocol::boot::{BootError, BootParameters};
+use piseduce_protocol::enrolment::Invitation;
 use piseduce_protocol::id::{IdError, Serial};
 use piseduce_protocol::report::KernelId;
 use std::fs;
@@ -91,6 +92,14 @@ impl Identity {
             true => Ok(Some(parameters)),
             false => Err(IdentityError::Mismatch { expected: parameters.serial, found: self.serial }),
         }
+    }
+
+    /// What the coordinator wrote on the kernel command line of a board that it does not know; none when it invites nobody.
+    ///
+    /// # Errors
+    /// [`IdentityError::CommandLine`].
+    pub fn invitation(&self) -> Result<Option<Invitation>, IdentityError> {
+        Invitation::parse(&self.command_line).map_err(IdentityError::CommandLine)
     }
 }
 

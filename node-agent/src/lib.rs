@@ -2,7 +2,7 @@
 //!
 //! Floor by floor, each naming only those below it: time and waiting (`clock`, `cancel`, `backoff`,
 //! `meter`, `log`); the node and its storage (`identity`, `vitals`, `tool`, `card`, `tree`); what is put there
-//! (`image`, `os`); the work of one state (`step`); decisions, words and the thread that works (`agent`,
+//! (`image`, `os`); the work of one state (`step`), or of a board that is not registered (`enrolment`); decisions, words and the thread that works (`agent`,
 //! `link`, `worker`); the loop that joins them (`runner`). Tests reach them as a library.
 
 pub mod agent;
@@ -10,6 +10,7 @@ pub mod backoff;
 pub mod cancel;
 pub mod card;
 pub mod clock;
+pub mod enrolment;
 pub mod identity;
 pub mod image;
 pub mod link;

@@ -5,6 +5,7 @@
 
 use anyhow::Context as _;
 use clap::Parser;
+use piseduce_agent::enrolment;
 use piseduce_agent::identity::{Identity, IdentityError};
 use piseduce_agent::image::fetch::PATIENCE_SECONDS;
 use piseduce_agent::log::Log;
@@ -13,7 +14,7 @@ use piseduce_agent::step::reboot;
 use piseduce_agent::tool::{E2FSCK, RESIZE2FS};
 use rustix::mm::{MlockAllFlags, mlockall};
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,6 +24,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Exit code for a kernel command line that was made for another node.
 const EXIT_MISMATCH: u8 = 2;
+/// Between two tries to be heard.
+const TELL_AGAIN: Duration = Duration::from_secs(2);
 /// Exit code for wrong arguments, as in sysexits.h.
 const EXIT_USAGE: u8 = 64;
 
@@ -100,8 +103,10 @@ fn run(arguments: &Arguments, log: Log) -> anyhow::Result<()> {
             }
         };
         let Some(parameters) = parameters else {
-            tracing::info!("the kernel command line has no token: there is nothing to do in this boot");
-            terminated.await;
+            tokio::select! {
+                () = idle(&identity, &arguments.card) => {}
+                () = terminated => {}
+            }
             return Ok(End::Terminated);
         };
         let options = Options {
@@ -122,4 +127,31 @@ fn run(arguments: &Arguments, log: Log) -> anyhow::Result<()> {
             reboot::restart().context("failed to reboot")
         }
     }
+}
+
+/// A boot without a token: whoever is invited tells what the board is; then there is nothing to do.
+async fn idle(identity: &Identity, card: &Path) {
+    match identity.invitation() {
+        Ok(Some(invitation)) => {
+            let inventory = enrolment::inventory(identity, card);
+            loop {
+                let (invitation, inventory) = (invitation.clone(), inventory.clone());
+                let told =
+                    tokio::task::spawn_blocking(move || enrolment::tell(&invitation, &inventory)).await;
+                match told {
+                    Ok(Ok(())) => break tracing::info!("the head knows now what this board is"),
+                    Ok(Err(error)) => {
+                        tracing::warn!(%error, "the head does not hear what this board is: telling it again")
+                    }
+                    Err(error) => tracing::warn!(%error, "telling what this board is failed"),
+                }
+                tokio::time::sleep(TELL_AGAIN).await;
+            }
+        }
+        Ok(None) => {
+            tracing::info!("the kernel command line has no token: there is nothing to do in this boot")
+        }
+        Err(error) => tracing::warn!("{:#}", anyhow::Error::new(error)),
+    }
+    std::future::pending().await
 }

@@ -13,6 +13,7 @@ pub mod boot_files;
 pub mod bundle;
 pub mod cause;
 pub mod command;
+pub mod enrolment;
 pub mod id;
 pub mod manifest;
 pub mod path;

@@ -37,6 +37,11 @@ pub fn first_boot(deployment: DeploymentId, run: Run) -> String {
     format!("/first-boot/v1/{deployment}/{run}")
 }
 
+/// Where an invited board posts its inventory.
+pub fn enrolment(ticket: &str) -> String {
+    format!("/enrolments/v1/{ticket}")
+}
+
 /// The boot view of a node, for firmware that boots over HTTP.
 pub fn boot_view(serial: Serial) -> String {
     format!("/boot/v1/{serial}")

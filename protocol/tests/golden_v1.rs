@@ -4,6 +4,7 @@
 use piseduce_protocol::bundle::{Bundle, HostKey};
 use piseduce_protocol::cause::{Cause, CauseKind};
 use piseduce_protocol::command::{Command, Order, PartSize, Verify, Wipe, Work};
+use piseduce_protocol::enrolment::BoardInventory;
 use piseduce_protocol::id::{BootNumber, DeploymentId, Hash, Run, Seq, Serial, Ticket};
 use piseduce_protocol::manifest::{Chunk, ChunkKind, FileSystem, Manifest, Partition};
 use piseduce_protocol::report::{
@@ -182,4 +183,23 @@ fn a_bundle() {
         Bundle::name_of(&bundle.lock(&[9; 32])).to_string(),
         "052c4b7fc151f6a6867faddec0dd2d787bae3622e25a8a9ae78e6fdad71bfc93"
     );
+}
+
+#[test]
+fn an_inventory() {
+    let inventory = BoardInventory {
+        serial: Serial(0x1234_5678_dead_beef),
+        mac: "2c:cf:67:00:00:01".into(),
+        model: "Raspberry Pi 5 Model B Rev 1.0".into(),
+        memory_kib: 8_245_760,
+        card: Some(CardInfo { device: "/dev/mmcblk0".into(), bytes: 31 << 30, cid: Some("03".into()) }),
+        bootloader: vec![("BOOT_ORDER".into(), "0xf12".into())],
+    };
+    let hex: String = inventory.encode().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(
+        hex,
+        "effdb6f58dcf959a121132633a63663a36373a30303a30303a30311e5261737062657272792050692035204d6f64656c20422052657620312e3080a4f703010c2f6465762f6d6d63626c6b30808080807c01023033010a424f4f545f4f52444552053078663132"
+    );
+    assert_eq!(BoardInventory::decode(&inventory.encode()), Some(inventory));
+    assert_eq!(BoardInventory::decode(b"x"), None);
 }

@@ -31,7 +31,7 @@ const AGENT: [&[&str]; 10] = [
     &["image", "tree"],
     &["os"],
     &["step"],
-    &["agent", "link"],
+    &["agent", "enrolment", "link"],
     &["worker"],
     &["runner"],
 ];

@@ -1,5 +1,6 @@
 //! Nodes and switches: as they are, and as they are registered.
 
+use super::node_check::CardView;
 use crate::domain::console::ConsoleSettings;
 use crate::domain::driver::Driver;
 use piseduce_protocol::command::Wipe;
@@ -107,6 +108,30 @@ pub struct DiscoveredView {
     pub last_unix_ms: u64,
     /// How often it asked.
     pub questions: u64,
+    /// What it is, once it was invited into the boot root and told.
+    pub inventory: Option<BoardView>,
+}
+
+/// A board, as its agent in the boot root sees it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BoardView {
+    /// Its whole serial number.
+    pub serial: Serial,
+    /// Its model as its device tree names it.
+    pub model: String,
+    /// What its kernel has of its memory, in bytes.
+    pub memory_bytes: u64,
+    /// Its card, if there is one.
+    pub card: Option<CardView>,
+    /// What the agent read of its bootloader and of what is plugged in, by name.
+    pub facts: Vec<(String, String)>,
+}
+
+/// A board was invited into the boot root.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InvitedView {
+    /// Its network address.
+    pub mac: String,
 }
 
 /// The serial device at a node's UART.

@@ -18,8 +18,8 @@ pub use deployments::{
 };
 pub use environments::{EnvironmentView, ImageView, PartitionView, RemovedView};
 pub use inventory::{
-    ChangeRequest, ConsoleView, DiscoveredView, DrainRequest, ImportedView, Inventory, NodeEntry, NodeView,
-    OutOfServiceView, OwesView, SwitchEntry,
+    BoardView, ChangeRequest, ConsoleView, DiscoveredView, DrainRequest, ImportedView, Inventory,
+    InvitedView, NodeEntry, NodeView, OutOfServiceView, OwesView, SwitchEntry,
 };
 pub use node_check::{CardView, FindingView, NodeCheckView};
 pub use switches::{

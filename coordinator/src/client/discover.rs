@@ -5,7 +5,11 @@ use super::connection::{Connection, level};
 use super::error::ClientError;
 use super::follow::{ASK_EVERY, pause};
 use super::interrupt::until_interrupted;
-use crate::api::{DiscoveredView, ImportedView, Inventory, NodeEntry, NodeView, SwitchDetails, SwitchedView};
+use crate::api::{
+    BoardView, CardView, DiscoveredView, ImportedView, Inventory, InvitedView, NodeEntry, NodeView,
+    SwitchDetails, SwitchedView,
+};
+use crate::domain::guard;
 use crate::print::{self, Output};
 use clap::Args;
 use piseduce_protocol::cause::CauseKind;
@@ -32,6 +36,12 @@ pub struct DiscoverOptions {
     /// The address of the first; the next ones follow, known ones are left out
     #[arg(long, value_name = "ADDRESS")]
     first_ip: Option<Ipv4Addr>,
+    /// How long a board may take from power to its inventory in the boot root
+    #[arg(long, value_name = "TIME", default_value = "3m")]
+    inventory_within: humantime::Duration,
+    /// Ask firmware only: boot no board into the boot root
+    #[arg(long)]
+    firmware_only: bool,
     /// Register what is complete
     #[arg(long)]
     import: bool,
@@ -115,6 +125,12 @@ fn look(
             Err(error) => return Err(error),
         };
         let board = if is_powered { wait(connection, options, &port, &before)? } else { None };
+        let board = match board {
+            Some(board) if !options.firmware_only => {
+                Some(take_stock(connection, output, options, &port, board)?)
+            }
+            other => other,
+        };
         order(connection, &options.switch, &port, "off")?;
         lock(so_far).powered = None;
         let ip = board.as_ref().and(options.first_ip).map(|first| next(first, &mut taken));
@@ -149,6 +165,44 @@ fn wait(
     Ok(seen)
 }
 
+/// Boots the board once more, into the boot root, where its agent sees more than its firmware tells.
+fn take_stock(
+    connection: &Connection,
+    output: Output,
+    options: &DiscoverOptions,
+    port: &str,
+    board: DiscoveredView,
+) -> Result<DiscoveredView, ClientError> {
+    let tell = |line: String| {
+        if output == Output::Text {
+            print::aside(line);
+        }
+    };
+    let Some(mac) = board.mac.clone() else { return Ok(board) };
+    match connection.post::<InvitedView>(&format!("discovered/{}/invite", level(&mac)), &()) {
+        Ok(_) => {}
+        Err(ClientError::Refused(body)) => {
+            tell(format!("port {port}: only what firmware tells: {}", body.message));
+            return Ok(board);
+        }
+        Err(error) => return Err(error),
+    }
+    tell(format!("port {port}: once more, into the boot root, for up to {}", options.inventory_within));
+    order(connection, &options.switch, port, "cycle")?;
+    for _ in 0..=options.inventory_within.as_millis() / ASK_EVERY.as_millis() {
+        pause();
+        let now: Vec<DiscoveredView> = connection.get("discovered")?;
+        let its = now.into_iter().find(|seen| seen.mac.as_ref() == Some(&mac) && seen.inventory.is_some());
+        if let Some(board) = its {
+            return Ok(board);
+        }
+    }
+    tell(format!(
+        "port {port}: nothing was heard from the boot root: does it know this board? its console says more"
+    ));
+    Ok(board)
+}
+
 /// A switch that does not tell where a board is leaves only that it is new.
 fn is_there(board: &DiscoveredView, options: &DiscoverOptions, port: &str) -> bool {
     match (&board.switch, &board.port) {
@@ -178,12 +232,18 @@ fn entry(
     board: &DiscoveredView,
     ip: Option<Ipv4Addr>,
 ) -> Option<NodeEntry> {
-    let model = board.model.as_deref()?;
+    let (serial, model) = match &board.inventory {
+        Some(inventory) => (inventory.serial, inventory.model.clone()),
+        None => {
+            let model = board.model.as_deref()?;
+            (serial(model, board.serial_end.as_deref()?)?, registered_model(model).into())
+        }
+    };
     Some(NodeEntry {
         name: name(&options.name, port),
-        serial: serial(model, board.serial_end.as_deref()?)?,
+        serial,
         mac: board.mac.clone()?,
-        model: registered_model(model).into(),
+        model,
         switch: options.switch.clone(),
         port: port.into(),
         watts: None,
@@ -223,7 +283,10 @@ fn proposal(options: &DiscoverOptions, found: &[Found]) -> String {
     let mut text = String::new();
     for Found { port, is_powered, board, entry } in found {
         text += &match (board, entry) {
-            (_, Some(entry)) => registered(entry),
+            (board, Some(entry)) => {
+                let inventory = board.as_ref().and_then(|board| board.inventory.as_ref());
+                inventory.map(stock).unwrap_or_default() + &registered(entry)
+            }
             (Some(board), None) => incomplete(options, port, board),
             (None, None) if !is_powered => format!("# port {port}: nothing draws power there\n"),
             (None, None) => format!(
@@ -232,6 +295,23 @@ fn proposal(options: &DiscoverOptions, found: &[Found]) -> String {
         };
     }
     text.trim_end().into()
+}
+
+/// What its agent saw, as comments, and what must be changed before it can be relied on.
+fn stock(board: &BoardView) -> String {
+    let card = match &board.card {
+        Some(CardView { bytes, cid }) => {
+            let cid = cid.as_ref().map(|cid| format!(" (CID {cid})")).unwrap_or_default();
+            format!("card of {} MB{cid}", bytes / 1_000_000)
+        }
+        None => "no card".into(),
+    };
+    let mut text = format!("# {} MB of memory, {card}\n", board.memory_bytes / 1_000_000);
+    for finding in guard::examine(&board.model, &board.facts) {
+        let remedy = guard::guard(finding.kind).map_or("", |guard| guard.remedy);
+        text += &format!("# {}: {}: {remedy}\n", finding.kind.name(), finding.seen);
+    }
+    text
 }
 
 fn registered(entry: &NodeEntry) -> String {

@@ -5,6 +5,7 @@ mod api;
 mod auth;
 mod boot;
 mod boot_files;
+mod enrolment;
 mod error;
 mod first_boot;
 mod images;
@@ -17,7 +18,7 @@ use crate::credentials::Credentials;
 use crate::domain::guard::Guards;
 use crate::image::Library;
 use crate::netboot::question::Questions;
-use crate::netboot::{Alarms, CardFiles, CommandLines, Strangers};
+use crate::netboot::{Alarms, BootRoots, CardFiles, CommandLines, Strangers};
 use crate::power::Lines;
 use crate::runner::{Board, Handle};
 use crate::store::Store;
@@ -60,6 +61,8 @@ pub struct Inner {
     pub command_lines: Arc<CommandLines>,
     /// Boards that ask what to boot and are not registered.
     pub strangers: Strangers,
+    /// What such a board is invited into.
+    pub boot_roots: BootRoots,
     /// What keeps a node from being deployed or freed.
     pub guards: Guards,
     /// What nobody can explain on the nodes' networks.
@@ -101,6 +104,7 @@ pub fn nodes(shared: Shared) -> Router {
         .merge(images::routes())
         .merge(boot::routes())
         .merge(boot_files::routes())
+        .merge(enrolment::routes())
         .merge(first_boot::routes().layer(DefaultBodyLimit::max(REPORT_BYTES_MAX)))
         .with_state(shared)
 }

@@ -7,10 +7,11 @@ use super::boot_root::{BootRoot, BootRoots};
 use super::card_files::{CardFiles, Owner};
 use super::command_line::CommandLines;
 use super::question::{Novelty, Question, Questions, Whose, model_guess};
-use super::stranger::{Stranger, Strangers};
+use super::stranger::{Guest, Stranger, Strangers};
 use super::view::View;
 use crate::clock::{self, Instant};
 use crate::machine::event::Asked;
+use piseduce_protocol::enrolment::Invitation;
 use piseduce_protocol::id::{BootNumber, Serial};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -105,7 +106,8 @@ impl<H: House> Desk<H> {
         let is_its_own = |known: &&Known| mac == Some(known.mac.as_str());
         let Some(known) = nodes.iter().find(is_its_own) else {
             self.stranger(address, mac, &question, &nodes);
-            return Answer::NotFound;
+            let guest = mac.and_then(|mac| self.strangers.guest(mac, now));
+            return guest.map_or(Answer::NotFound, |guest| self.guest(&guest, &question));
         };
         self.strangers.forget(&known.mac);
         let novelty = self.questions.ask(known.serial, known.boot, &question.file, now);
@@ -147,6 +149,18 @@ impl<H: House> Desk<H> {
         }
     }
 
+    /// An invited board gets the boot root without credentials, and tells there what it is.
+    fn guest(&self, guest: &Guest, question: &Question) -> Answer {
+        // A guess begins with the words that the device tree of such a board has, too.
+        let model = guest.model.and_then(|guess| guess.get(..4)).map(|guess| format!("Raspberry {guess}"));
+        let version = self.roots.chosen_for("", &model.unwrap_or_default());
+        let Some(root) = version.and_then(|version| self.roots.read(&version).ok()) else {
+            return Answer::NotFound;
+        };
+        let invitation = Invitation { head: self.lines.head.clone(), ticket: guest.ticket.clone() };
+        self.of_root(&root, question, &invitation.render(), None)
+    }
+
     fn boot_root(
         &mut self,
         known: &Known,
@@ -154,21 +168,26 @@ impl<H: House> Desk<H> {
         novelty: Option<Novelty>,
         words: &str,
     ) -> Answer {
+        if novelty == Some(Novelty::Burst) {
+            self.begun.remove(&known.serial);
+        }
+        let Some(root) = self.root(known) else { return Answer::NotFound };
+        self.of_root(&root, question, words, Some(known.serial))
+    }
+
+    /// A file of a boot root, or its command line with the words of this boot; who fetches the kernel is told if it has a name.
+    fn of_root(&self, root: &BootRoot, question: &Question, words: &str, who: Option<Serial>) -> Answer {
         let is_bare = question.whose == Whose::Asker;
         // Without its prefix a node would take what is meant for none.
         if is_bare && question.file != SECOND_STAGE {
             return Answer::NotFound;
         }
-        if novelty == Some(Novelty::Burst) {
-            self.begun.remove(&known.serial);
-        }
-        let Some(root) = self.root(known) else { return Answer::NotFound };
         if question.file == COMMAND_LINE {
             let common = root.words(self.lines.head_host());
             return Answer::Text(format!("{common} {words}\n").replace(" \n", "\n"));
         }
         match root.file(&question.file) {
-            Some(path) => Answer::File(path, is_kernel(&question.file).then_some(known.serial)),
+            Some(path) => Answer::File(path, who.filter(|_| is_kernel(&question.file))),
             None => Answer::NotFound,
         }
     }
@@ -211,6 +230,8 @@ impl<H: House> Desk<H> {
             first: now,
             last: now,
             questions: 1,
+            inventory: None,
+            invited: None,
         });
         if is_new {
             tracing::info!(%address, mac, file = question.file, "a board that is not registered asks");
@@ -413,6 +434,16 @@ mod tests {
         let mac = "dc:a6:32:09:09:09";
         let answer = bench.desk.answer(ADDRESS, Some(mac), "00c0ffee/start4.elf", Instant(0));
         assert!(matches!(answer, Answer::NotFound));
+        assert!(bench.strangers.invite(mac, "00ff", Instant(0)));
+        let mut ask = |name: &str, at| bench.desk.answer(ADDRESS, Some(mac), name, Instant(at));
+        let Answer::Text(line) = ask("00c0ffee/cmdline.txt", 1) else { panic!("no command line") };
+        assert!(
+            line.starts_with("panic=10 piseduce.head=") && line.ends_with(" piseduce.invitation=00ff\n"),
+            "{line}"
+        );
+        assert!(!line.contains("token"), "{line}");
+        assert!(path(ask("00c0ffee/start4.elf", 2)).contains("/one/files/"));
+        assert!(matches!(ask("00c0ffee/start4.elf", 700_000), Answer::NotFound), "not for ever");
         let all = bench.strangers.all();
         assert_eq!((all[0].mac.as_deref(), all[0].serial_end), (Some(mac), Some(0x00c0_ffee)));
         assert_eq!(all[0].model, Some("Pi 4, Pi 400 or CM4"));

@@ -68,7 +68,8 @@ pub fn model_guess(file: &str) -> Option<&'static str> {
     match file {
         "bootcode.bin" | "bootsig.bin" => Some("Pi 3 or older"),
         "start4.elf" | "start4x.elf" | "recover4.elf" => Some("Pi 4, Pi 400 or CM4"),
-        "kernel_2712.img" | "bcm2712-rpi-5-b.dtb" => Some("Pi 5 or CM5"),
+        // Others ask for a start file first; see firmware-notes/boot-order.md.
+        "config.txt" | "kernel_2712.img" | "bcm2712-rpi-5-b.dtb" => Some("Pi 5 or CM5"),
         _ => None,
     }
 }

@@ -1,9 +1,11 @@
 //! Boards that ask and that nobody registered. They get nothing, and people can see them.
 
-use crate::clock::UnixMs;
+use crate::clock::{Instant, UnixMs};
+use piseduce_protocol::enrolment::BoardInventory;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// So many are remembered; whoever was silent for longest is forgotten first.
 const STRANGERS_MAX: usize = 256;
@@ -27,7 +29,28 @@ pub struct Stranger {
     pub last: UnixMs,
     /// How often it asked.
     pub questions: u64,
+    /// What it is, once it was invited and told.
+    pub inventory: Option<BoardInventory>,
+    /// Its invitation into the boot root.
+    pub(super) invited: Option<Invited>,
 }
+
+/// An invitation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Invited {
+    ticket: String,
+    until: Instant,
+}
+
+/// A board that is invited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Guest {
+    pub(super) ticket: String,
+    pub(super) model: Option<&'static str>,
+}
+
+/// How long an invitation is good, which is longer than a boot takes.
+const INVITATION_MAX: Duration = Duration::from_secs(600);
 
 /// All of them.
 #[derive(Clone, Debug, Default)]
@@ -53,7 +76,8 @@ impl Strangers {
         let mut known = self.lock();
         if let Some(before) = known.get_mut(&key) {
             before.serial_end = asked.serial_end.or(before.serial_end);
-            before.model = asked.model.or(before.model);
+            // What a board asks for first tells most.
+            before.model = before.model.or(asked.model);
             before.questions += 1;
             (before.address, before.file, before.last) = (asked.address, asked.file, asked.last);
             return false;
@@ -66,6 +90,35 @@ impl Strangers {
         true
     }
 
+    /// Invites the board with this hardware address into the boot root, from its next boot on, by `ticket`. Returns whether there
+    /// is such a board.
+    pub fn invite(&self, mac: &str, ticket: &str, now: Instant) -> bool {
+        let mut known = self.lock();
+        let Some(stranger) = known.get_mut(mac) else { return false };
+        stranger.invited = Some(Invited { ticket: ticket.into(), until: now + INVITATION_MAX });
+        stranger.inventory = None;
+        true
+    }
+
+    /// The board with this hardware address, if it is invited.
+    pub(super) fn guest(&self, mac: &str, now: Instant) -> Option<Guest> {
+        let known = self.lock();
+        let stranger = known.get(mac)?;
+        let invited = stranger.invited.as_ref().filter(|invited| now < invited.until)?;
+        Some(Guest { ticket: invited.ticket.clone(), model: stranger.model })
+    }
+
+    /// A board tells what it is, by its ticket. Returns whether somebody was invited by that.
+    pub fn told(&self, ticket: &str, inventory: BoardInventory, now: Instant) -> bool {
+        let mut known = self.lock();
+        let is_invited = |stranger: &&mut Stranger| {
+            stranger.invited.as_ref().is_some_and(|invited| invited.ticket == ticket && now < invited.until)
+        };
+        let Some(stranger) = known.values_mut().find(is_invited) else { return false };
+        stranger.inventory = Some(inventory);
+        true
+    }
+
     /// Forgets who is registered now.
     pub(super) fn forget(&self, mac: &str) {
         self.lock().remove(mac);
@@ -75,6 +128,7 @@ impl Strangers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use piseduce_protocol::id::Serial;
 
     fn stranger(number: u64, file: &str) -> Stranger {
         Stranger {
@@ -86,7 +140,33 @@ mod tests {
             first: UnixMs(number),
             last: UnixMs(number),
             questions: 1,
+            inventory: None,
+            invited: None,
         }
+    }
+
+    #[test]
+    fn an_invited_board_tells_what_it_is_as_long_as_it_is_invited() {
+        let strangers = Strangers::default();
+        assert!(!strangers.invite("mac-1", "ticket", Instant(0)), "nobody asked");
+        strangers.asked(Stranger { model: Some("Pi 5 or CM5"), ..stranger(1, "config.txt") });
+        assert_eq!(strangers.guest("mac-1", Instant(0)), None);
+        assert!(strangers.invite("mac-1", "ticket", Instant(0)));
+        let guest = Guest { ticket: "ticket".into(), model: Some("Pi 5 or CM5") };
+        assert_eq!(strangers.guest("mac-1", Instant(599_999)), Some(guest));
+        assert_eq!(strangers.guest("mac-1", Instant(600_000)), None);
+        let inventory = BoardInventory {
+            serial: Serial(0x1234_5678_0000_0001),
+            mac: "mac-1".into(),
+            model: "Raspberry Pi 5 Model B Rev 1.0".into(),
+            memory_kib: 1,
+            card: None,
+            bootloader: vec![],
+        };
+        assert!(!strangers.told("other", inventory.clone(), Instant(0)));
+        assert!(!strangers.told("ticket", inventory.clone(), Instant(600_000)), "too late");
+        assert!(strangers.told("ticket", inventory.clone(), Instant(1)));
+        assert_eq!(strangers.all()[0].inventory, Some(inventory));
     }
 
     #[test]
