@@ -11,14 +11,14 @@ use std::time::Duration;
 /// An answer takes no longer.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
-/// This board.
-pub fn inventory(identity: &Identity, card: &Path) -> BoardInventory {
+/// This board, whose identity is read below `root`.
+pub fn inventory(identity: &Identity, root: &Path, card: &Path) -> BoardInventory {
     BoardInventory {
         serial: identity.serial,
         mac: identity.mac.clone(),
         model: identity.model.clone(),
         memory_kib: vitals::memory_kib(),
-        card: card::describe(card),
+        card: card::describe(root, card),
         bootloader: identity.bootloader.clone(),
     }
 }

@@ -14,7 +14,7 @@ use piseduce_agent::step::reboot;
 use piseduce_agent::tool::{E2FSCK, RESIZE2FS};
 use rustix::mm::{MlockAllFlags, mlockall};
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -104,13 +104,14 @@ fn run(arguments: &Arguments, log: Log) -> anyhow::Result<()> {
         };
         let Some(parameters) = parameters else {
             tokio::select! {
-                () = idle(&identity, &arguments.card) => {}
+                () = idle(&identity, arguments) => {}
                 () = terminated => {}
             }
             return Ok(End::Terminated);
         };
         let options = Options {
             identity,
+            root: arguments.root.clone(),
             parameters,
             card: arguments.card.clone(),
             set_clock: arguments.set_clock,
@@ -130,10 +131,10 @@ fn run(arguments: &Arguments, log: Log) -> anyhow::Result<()> {
 }
 
 /// A boot without a token: whoever is invited tells what the board is; then there is nothing to do.
-async fn idle(identity: &Identity, card: &Path) {
+async fn idle(identity: &Identity, arguments: &Arguments) {
     match identity.invitation() {
         Ok(Some(invitation)) => {
-            let inventory = enrolment::inventory(identity, card);
+            let inventory = enrolment::inventory(identity, &arguments.root, &arguments.card);
             loop {
                 let (invitation, inventory) = (invitation.clone(), inventory.clone());
                 let told =

@@ -33,6 +33,8 @@ const LAST_WORK_SECONDS: u64 = 10;
 pub struct Options {
     /// Who it is.
     pub identity: Identity,
+    /// Where that was read.
+    pub root: PathBuf,
     /// What the coordinator wrote on the kernel command line.
     pub parameters: BootParameters,
     /// The card's device.
@@ -105,6 +107,10 @@ pub async fn run(options: Options, terminated: impl Future<Output = ()>) -> Resu
             heard = ear.recv() => runner.hear(heard.ok_or(RunError::Died("the link"))?),
             event = events.recv() => match event.ok_or(RunError::Died("the worker"))? {
                 WorkerEvent::Progress(ticket, progress) => runner.agent.progress(ticket, progress),
+                WorkerEvent::Written(written) => {
+                    runner.link.report(&Report::Written(written));
+                    continue;
+                }
                 WorkerEvent::Ended(ticket, outcome) => runner.agent.ended(ticket, outcome),
             },
             _ = beat.tick() => {
@@ -208,7 +214,7 @@ impl Runner {
             kernel: identity.kernel.clone(),
             protocol: (PROTOCOL_VERSION, PROTOCOL_VERSION),
             agent: env!("CARGO_PKG_VERSION").into(),
-            card: card::describe(&self.options.card),
+            card: card::describe(&self.options.root, &self.options.card),
             bootloader: identity.bootloader.clone(),
             doing: self.agent.doing(),
         }

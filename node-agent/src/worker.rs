@@ -12,9 +12,10 @@ use crate::step::cause::StepError;
 use crate::step::{self, Node, Session, Task};
 use crate::vitals;
 use piseduce_protocol::id::Ticket;
-use piseduce_protocol::report::{Outcome, Progress};
+use piseduce_protocol::report::{Outcome, Progress, Written};
 use std::sync::mpsc as jobs;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 use std::{io, thread};
 use tokio::sync::mpsc;
 
@@ -26,6 +27,8 @@ const EVENTS_MAX: usize = 64;
 pub enum WorkerEvent {
     /// The work of this ticket moves.
     Progress(Ticket, Progress),
+    /// Its copy wrote.
+    Written(Written),
     /// It ended; without an outcome when it was made to end early.
     Ended(Ticket, Option<Outcome>),
 }
@@ -99,7 +102,12 @@ impl Assignment {
         let result = match &self.job {
             Job::Perform(work) => {
                 let (unix_ms, cancel) = (self.unix_ms, &self.cancel);
-                let task = Task { node, ticket, work, unix_ms, cancel, advance: &advance };
+                let wrote = |bytes, busy: Duration| {
+                    let busy_ms = u64::try_from(busy.as_millis()).unwrap_or(u64::MAX);
+                    // The runner may be gone; then nobody waits for this.
+                    let _ = events.blocking_send(WorkerEvent::Written(Written { ticket, bytes, busy_ms }));
+                };
+                let task = Task { node, ticket, work, unix_ms, cancel, advance: &advance, wrote: &wrote };
                 step::perform(session, task)
             }
             Job::Wipe(wipe) => step::wipe::wipe(node, *wipe, &self.cancel, &advance),

@@ -15,6 +15,19 @@ pub enum Report {
     Answer(Answer),
     /// Lines of the agent's own log.
     Log(Log),
+    /// What a copy wrote to the card; said before its answer.
+    Written(Written),
+}
+
+/// What a copy wrote to the card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// The command's ticket.
+    pub ticket: Ticket,
+    /// Bytes written.
+    pub bytes: u64,
+    /// How long the card was busy with them, in milliseconds.
+    pub busy_ms: u64,
 }
 
 /// Who runs where, with which card.

@@ -8,7 +8,7 @@ use piseduce_protocol::enrolment::BoardInventory;
 use piseduce_protocol::id::{BootNumber, DeploymentId, Hash, Run, Seq, Serial, Ticket};
 use piseduce_protocol::manifest::{Chunk, ChunkKind, FileSystem, Manifest, Partition};
 use piseduce_protocol::report::{
-    Answer, Beat, CardInfo, Hello, KernelId, Log, LogLine, Outcome, Progress, Report, Standing,
+    Answer, Beat, CardInfo, Hello, KernelId, Log, LogLine, Outcome, Progress, Report, Standing, Written,
 };
 use piseduce_protocol::seal::{SiteKey, Window, open, seal};
 use piseduce_protocol::state::State;
@@ -110,6 +110,15 @@ fn a_log() {
     check(
         &Report::Log(Log { now_us: 2_000_000, lines: vec![line] }),
         "010500000002000000010000000280897a01e0c65b0b776f726b20626567696e734660da8cd3fd8dfa642755665421dab5",
+    );
+}
+
+#[test]
+fn what_was_written() {
+    let written = Written { ticket: TICKET, bytes: 2_200_000_000, busy_ms: 55_000 };
+    check(
+        &Report::Written(written),
+        "0105000000020000000100000003ac02021180ac859908d8ad0325581c341d0d3a2ffd15d5112733b390",
     );
 }
 

@@ -61,6 +61,9 @@ struct BootView {
 /// The file below a board's directory with the settings of its EEPROM.
 pub const EEPROM: &str = "eeprom.conf";
 
+/// The file below a board's directory with the identification of its card.
+pub const CID: &str = "cid";
+
 impl Board {
     /// The board as arguments for its own program.
     pub fn arguments(&self) -> Vec<String> {
@@ -142,6 +145,11 @@ impl Board {
         put("proc/sys/kernel/random/boot_id", boot_id)?;
         put("proc/cmdline", format!("console=ttyAMA0 {command_line}\n"))?;
         put("sys/class/net/eth0/address", format!("{}\n", self.mac))?;
+        // A loop device says nothing of the kind; the number says which card it is.
+        let card = self.card.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if let Ok(cid) = fs::read_to_string(self.directory.join(CID)) {
+            put(&format!("sys/class/block/{card}/device/cid"), cid)?;
+        }
         // The settings of its EEPROM, which its bootloader leaves in memory for the kernel.
         if let Ok(settings) = fs::read_to_string(self.directory.join(EEPROM)) {
             put("proc/device-tree/aliases/blconfig", "/reserved-memory/nvram@0\0".into())?;

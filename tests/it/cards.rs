@@ -1,13 +1,18 @@
 //! Cards and what happens to them: other partition tables, power cuts inside the grow, bytes that change
 //! between the copy and the check.
 
+use piseduce_coordinator::api::PassportView;
 use piseduce_protocol::state::State;
+use piseduce_tests::board::CID;
 use piseduce_tests::cards::{Card, show_partitions};
 use piseduce_tests::images;
-use piseduce_tests::lab::{Lab, SSH_KEY, USER};
+use piseduce_tests::lab::{ADMIN, Lab, SSH_KEY, USER};
 use piseduce_tests::monitor::Monitor;
 use piseduce_tests::process::run;
 use piseduce_tests::wait::seconds;
+
+/// The identification of a card, as its kernel shows it.
+const SANDISK: &str = "035344534433324780d1b2c3a4010a00";
 
 /// The node's root partition: checked as it is, its size in bytes, and the keys of its user.
 fn look_at_root(lab: &Lab) -> (u64, String) {
@@ -92,6 +97,8 @@ fn a_byte_that_changes_between_copy_and_check_is_found_named_and_repaired() {
     let image = std::fs::read(images::story().unwrap()).unwrap();
     let right = image[usize::try_from(BYTE).unwrap()];
     assert_ne!(right, 0, "a blank card must not have it already");
+    std::fs::write(lab.rack.place(0).join(CID), format!("{SANDISK}\n")).unwrap();
+    assert!(lab.coordinator.cli(ADMIN, &["card", "list"]).unwrap().contains("no card that shows"));
     let file = lab.rack.place(0).join("card.img");
     let flipped = std::thread::spawn(move || Card::flip(&file, BYTE, right, 60.0));
     lab.deploy(&[]);
@@ -105,4 +112,16 @@ fn a_byte_that_changes_between_copy_and_check_is_found_named_and_repaired() {
     assert!(details.iter().any(|detail| detail.starts_with(words)), "{details:?}");
     lab.rack.crash(0);
     assert_eq!(lab.rack.with_card(0, |card| card.read(BYTE, 1)).unwrap(), [right]);
+    let card: PassportView = lab.coordinator.get(ADMIN, &format!("cards/{}", &SANDISK[..6])).unwrap();
+    assert_eq!((card.verdict.as_str(), card.node.as_str(), card.bytes), ("suspect", "pi-1", 1 << 30));
+    let [copy, repair] = &card.copies[..] else { panic!("two copies: {card:?}") };
+    assert!(copy.bytes > 10 << 20 && copy.rate > 0 && repair.bytes <= 4 << 20, "{card:?}");
+    assert_eq!(card.written, copy.bytes + repair.bytes);
+    let [failure] = &card.failures[..] else { panic!("one failure: {card:?}") };
+    assert!(failure.cause == "hash_mismatch" && failure.seen.starts_with("chunk 4"), "{card:?}");
+    let shown = lab.coordinator.cli(ADMIN, &["card", "show", &SANDISK[20..]]).unwrap();
+    assert!(shown.contains("suspect") && shown.contains("put it into another board"), "{shown}");
+    assert!(lab.coordinator.cli(USER, &["card", "list"]).is_err(), "for administrators");
+    let error = lab.coordinator.cli(ADMIN, &["card", "show", "ffff"]).unwrap_err().to_string();
+    assert!(error.contains("no card `ffff`") || error.contains("ffff"), "{error}");
 }

@@ -1,5 +1,7 @@
 //! What survives: every deployment comes back as it was saved, and nobody holds what another holds.
 
+mod told;
+
 use crate::machine::{Bench, happy_path};
 use piseduce_coordinator::clock::UnixMs;
 use piseduce_coordinator::domain::deployment::{Condition, Deployment};
@@ -12,11 +14,10 @@ use piseduce_coordinator::image::{Library, Limits};
 use piseduce_coordinator::machine::event::{Event, Powered, Request, Sign};
 use piseduce_coordinator::runner::housekeeping;
 use piseduce_coordinator::store::{
-    Actor, AgentWord, AgentWords, Change, Conflict, ImageUsers, Opened, Pruned, Retention, Store, StoreError,
-    Wanted,
+    Actor, Change, Conflict, ImageUsers, Opened, Pruned, Retention, Store, StoreError, Wanted,
 };
 use piseduce_protocol::cause::{Cause, CauseKind};
-use piseduce_protocol::id::{BootNumber, DeploymentId, Run, Serial};
+use piseduce_protocol::id::{DeploymentId, Run, Serial};
 use std::time::Duration;
 
 const NOW: UnixMs = UnixMs(1_795_000_000_000);
@@ -335,40 +336,6 @@ async fn the_house_is_kept_when_the_calendar_is_trusted_and_only_then() {
         }
         assert_eq!(shelf.store.deployment(id).await.unwrap().is_none(), trust);
     }
-}
-
-#[tokio::test]
-async fn of_an_agents_log_a_bounded_end_is_kept_and_what_is_told_twice_is_kept_once() {
-    let shelf = Shelf::with_nodes(1).await;
-    let opened = shelf.reserve("ann", &["pi-1"]).await.unwrap();
-    let (deployment, run) = (opened.deployments[0].deployment.id, Run(1));
-    let told = |boot: u32, lines: std::ops::Range<u64>| {
-        let line = |boot_us| AgentWord { boot_us, at: NOW, text: format!("{boot_us:01000}") };
-        let lines = lines.map(line).collect();
-        AgentWords { deployment, run, boot: BootNumber(boot), at: NOW, hello: Some(boot.to_string()), lines }
-    };
-    shelf.store.keep_words(vec![told(1, 0..100), told(1, 50..150), told(2, 0..100)]).await.unwrap();
-    let lines = shelf.store.agent_lines(deployment, run, 0).await.unwrap();
-    let boots = |boot| lines.iter().filter(|line| line.boot == BootNumber(boot)).count();
-    // 246 lines of 1000 bytes have room: the oldest of the first boot are gone.
-    assert_eq!((boots(1), boots(2)), (146, 100));
-    shelf.store.keep_words(vec![told(2, 100..150)]).await.unwrap();
-    // The oldest come again, and go again at once.
-    shelf.store.keep_words(vec![told(1, 0..10)]).await.unwrap();
-    let lines = shelf.store.agent_lines(deployment, run, 0).await.unwrap();
-    assert_eq!((lines.len(), lines[0].text.trim_start_matches('0')), (246, "54"));
-    assert!(lines.windows(2).all(|pair| (pair[0].boot, &pair[0].text) < (pair[1].boot, &pair[1].text)));
-    shelf
-        .store
-        .keep_words(vec![told(2, u64::MAX - 1..u64::MAX)])
-        .await
-        .expect("an agent may say what it likes");
-    let lines = shelf.store.agent_lines(deployment, run, 0).await.unwrap();
-    let last = lines.iter().map(|line| line.id).max().unwrap();
-    assert_eq!(shelf.store.agent_lines(deployment, run, last).await.unwrap(), []);
-    assert_eq!(shelf.store.agent_lines(deployment, Run(2), 0).await.unwrap(), []);
-    let hellos = shelf.store.agent_hellos(deployment).await.unwrap();
-    assert_eq!(hellos.iter().map(|hello| hello.hello.as_str()).collect::<Vec<_>>(), ["1", "2"]);
 }
 
 #[tokio::test]

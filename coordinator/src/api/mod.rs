@@ -4,6 +4,7 @@
 
 mod alarms;
 mod boot_files;
+mod cards;
 mod deployments;
 mod environments;
 mod inventory;
@@ -12,6 +13,7 @@ mod switches;
 
 pub use alarms::AlarmView;
 pub use boot_files::{BootFileView, BootFilesView};
+pub use cards::{CopyView, FailureView, PassportView};
 pub use deployments::{
     AgentLineView, AgentView, ConsoleEndView, DeployRequest, DeploymentExport, DeploymentHistory,
     DeploymentView, FormView, JournalEntry, LogsView, RunView, ScriptView, Started,

@@ -1,5 +1,6 @@
 //! The subcommands that ask the coordinator.
 
+use super::cards::{self, CardCommand};
 use super::connection::{Connection, ConnectionOptions};
 use super::console::{self, ConsoleOptions};
 use super::deploy::{self, DeployOptions, Ended};
@@ -30,6 +31,9 @@ pub enum Command {
     /// The nodes of the rack
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Memory cards: what was written to them, how fast, what failed, and a verdict
+    #[command(subcommand)]
+    Card(CardCommand),
     /// The switches that power nodes
     #[command(subcommand)]
     Switch(SwitchCommand),
@@ -91,6 +95,7 @@ pub fn run(options: &ConnectionOptions, output: Output, command: Command) -> Res
         Command::Reboot(nodes) => return ask("reboot", &nodes),
         Command::DeployAgain(nodes) => return ask("deploy-again", &nodes),
         Command::Destroy(nodes) => return ask("destroy", &nodes),
+        Command::Card(command) => cards::card(&connection, output, command)?,
         Command::Alarms => nodes::alarms(&connection, output)?,
         Command::Clock(ClockCommand::Confirm) => {
             connection.post::<()>("clock/confirm", &())?;

@@ -1,5 +1,6 @@
 //! The command line as a client of the HTTP API. Knows the API's JSON and nothing of what is behind it.
 
+mod cards;
 pub mod commands;
 mod discover;
 pub mod error;

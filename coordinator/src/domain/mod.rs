@@ -1,6 +1,7 @@
 //! What there is: nodes, switches, environments, reservations, users, deployments. Plain values with
 //! checked constructors; nothing here decides, stores or sends.
 
+pub mod card;
 pub mod console;
 pub mod deployment;
 pub mod driver;

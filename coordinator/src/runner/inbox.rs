@@ -312,6 +312,7 @@ impl Runner {
                 }
                 let words = serde_json::to_string(&hello).expect("a hello has text keys only");
                 self.keep_words(id, boot, Some(words), vec![]);
+                self.card_shown(id, hello.card.clone());
                 let findings = guard::examine(&hello.model, &hello.bootloader);
                 let detail = described(&hello, &findings, &self.policy.guards);
                 let objection = self.policy.guards.objection(&findings);
@@ -320,6 +321,7 @@ impl Runner {
             }
             Report::Answer(answer) => self.answered(id, answer),
             Report::Log(log) => self.keep_words(id, boot, None, dated(log)),
+            Report::Written(written) => self.card_wrote(id, written),
         }
     }
 
@@ -336,6 +338,18 @@ impl Runner {
         self.turn.words.push(AgentWords { deployment: id, run, boot, at: clock::unix_ms(), hello, lines });
     }
 
+    /// Keeps what agents told in this turn.
+    pub(super) async fn keep_told(&mut self) -> Result<(), StoreError> {
+        let (words, cards) = (std::mem::take(&mut self.turn.words), std::mem::take(&mut self.turn.cards));
+        if !words.is_empty() {
+            self.store.keep_words(words).await?;
+        }
+        if !cards.is_empty() {
+            self.store.keep_cards(cards).await?;
+        }
+        Ok(())
+    }
+
     fn answered(&mut self, id: DeploymentId, answer: Answer) {
         let current = self.deployment(id).is_some_and(|now| now.ticket() == answer.ticket);
         let detail = match &answer.outcome {
@@ -347,6 +361,9 @@ impl Runner {
             Outcome::Failed(cause) => Some(cause.to_string()),
             _ => None,
         };
+        if let Outcome::Failed(cause) = &answer.outcome {
+            self.card_failed(id, answer.ticket, cause);
+        }
         if let (true, Outcome::Progress(progress), Some(held)) =
             (current, &answer.outcome, self.lives.get_mut(&id))
         {

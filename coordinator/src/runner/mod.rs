@@ -8,6 +8,7 @@
 mod admit;
 mod boots;
 mod calendar;
+mod cards;
 mod consoles;
 mod orders;
 mod perform;
@@ -30,6 +31,7 @@ pub use orders::{PortOrder, Wish};
 pub use perform::Outside;
 
 use crate::clock::{self, Instant, UnixMs};
+use crate::domain::card::CardNote;
 use crate::domain::deployment::{Condition, Deployment};
 use crate::domain::node::{Node, NodeId, SwitchId};
 use crate::domain::reservation::ReservationId;
@@ -41,7 +43,7 @@ use calendar::Calendar;
 use inbox::{Message, Reply};
 use orders::Orders;
 use piseduce_protocol::id::{DeploymentId, Serial};
-use piseduce_protocol::report::Progress;
+use piseduce_protocol::report::{CardInfo, Progress};
 use piseduce_protocol::state::State;
 use site::Site;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -67,6 +69,8 @@ struct Held {
     since: UnixMs,
     journal: JournalId,
     progress: Option<Progress>,
+    /// The card that its agent last showed.
+    card: Option<CardInfo>,
     /// What it was last shown to wait for.
     waiting: Option<String>,
 }
@@ -124,6 +128,8 @@ struct TurnLog {
     replies: Vec<(Reply, Result<(), RequestError>)>,
     /// What agents told, for people.
     words: Vec<AgentWords>,
+    /// What happened to cards.
+    cards: Vec<CardNote>,
     /// Whether something changed that concerns every node.
     show_all: bool,
     /// What the turn itself brought up, for the next one.
@@ -236,6 +242,7 @@ impl Runner {
             since: stored.since,
             journal: stored.journal,
             progress: None,
+            card: None,
             waiting: None,
         };
         self.lives.insert(id, held);
@@ -349,10 +356,7 @@ impl Runner {
     async fn commit(&mut self) -> Result<(), StoreError> {
         let changes = std::mem::take(&mut self.turn.changes);
         let left = std::mem::take(&mut self.turn.left);
-        let words = std::mem::take(&mut self.turn.words);
-        if !words.is_empty() {
-            self.store.keep_words(words).await?;
-        }
+        self.keep_told().await?;
         if !changes.is_empty() {
             let at = clock::unix_ms();
             if self.distrust.is_none() {

@@ -166,6 +166,33 @@ CREATE TABLE agent_hellos (
   PRIMARY KEY (deployment_id, run, boot)
 ) STRICT;
 
+-- Memory cards by their identification register, and what they did for us. They outlive nodes and deployments.
+CREATE TABLE cards (
+  cid           TEXT PRIMARY KEY,
+  bytes         INTEGER NOT NULL,
+  node          TEXT NOT NULL,
+  first_unix_ms INTEGER NOT NULL,
+  last_unix_ms  INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE card_events (
+  id            INTEGER PRIMARY KEY AUTOINCREMENT,
+  cid           TEXT NOT NULL REFERENCES cards (cid) ON DELETE CASCADE,
+  node          TEXT NOT NULL,
+  deployment    INTEGER NOT NULL,
+  run           INTEGER NOT NULL,
+  seq           INTEGER NOT NULL,
+  unix_ms       INTEGER NOT NULL,
+  -- None: it wrote. Else the name of the cause.
+  cause         TEXT,
+  seen          TEXT NOT NULL,
+  bytes         INTEGER NOT NULL,
+  busy_ms       INTEGER NOT NULL
+) STRICT;
+-- What is told twice is kept once.
+CREATE UNIQUE INDEX card_events_of_ticket ON card_events (deployment, run, seq, ifnull(cause, ''));
+CREATE INDEX card_events_of_card ON card_events (cid, unix_ms);
+
 -- The agents' own logs; a bounded end of each run's.
 CREATE TABLE agent_lines (
   id            INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -211,16 +211,22 @@ impl fmt::Debug for Buffer {
     }
 }
 
-/// The card at `path` as the hello shows it; none when there is none.
-pub fn describe(path: &Path) -> Option<CardInfo> {
+/// The card at `path` as the hello shows it; none when there is none. Its identification is read below `root`, which is `/` on a
+/// node.
+pub fn describe(root: &Path, path: &Path) -> Option<CardInfo> {
+    let bytes = bytes(path)?;
+    let name = path.file_name().unwrap_or_default();
+    let cid = fs::read_to_string(root.join("sys/class/block").join(name).join("device/cid"))
+        .ok()
+        .map(|text| text.trim().to_owned());
+    Some(CardInfo { device: path.display().to_string(), bytes, cid })
+}
+
+/// The size of the card at `path` in bytes; none when there is none.
+pub fn bytes(path: &Path) -> Option<u64> {
     let sysfs = activity::sysfs(path)?;
     let sectors: u64 = fs::read_to_string(sysfs.join("size")).ok()?.trim().parse().ok()?;
-    let cid = fs::read_to_string(sysfs.join("device/cid")).ok().map(|text| text.trim().to_owned());
-    (sectors > 0).then(|| CardInfo {
-        device: path.display().to_string(),
-        bytes: sectors * SECTOR_BYTES as u64,
-        cid,
-    })
+    (sectors > 0).then_some(sectors * SECTOR_BYTES as u64)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use piseduce_protocol::manifest::ChunkKind;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Threads that fetch, unpack, verify and write.
 const WORKERS: usize = 3;
@@ -34,13 +35,15 @@ pub enum CopyError {
     Fetch(#[from] FetchError),
 }
 
-/// What a copy did, in bytes.
+/// What a copy did; sizes in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Copied {
     /// Written to the card.
     pub written: u64,
     /// Found on the card as they should be.
     pub kept: u64,
+    /// How long the card was busy with what was written.
+    pub busy: Duration,
 }
 
 /// Makes the card equal to the manifest and flushes it. Notes in `written` what was not already there.
@@ -63,8 +66,10 @@ pub fn copy(scene: Scene<'_>, source: &dyn Source, written: &ChunkSet) -> Result
         bytes_kept: AtomicU64::new(0),
     };
     in_parallel(WORKERS, || copy.work())?;
+    let start = clock::now();
     scene.card.flush()?;
-    Ok(Copied { written: copy.bytes_written.into_inner(), kept: copy.bytes_kept.into_inner() })
+    let busy = copy.gate.busy() + clock::now().duration_since(start);
+    Ok(Copied { written: copy.bytes_written.into_inner(), kept: copy.bytes_kept.into_inner(), busy })
 }
 
 struct Copy<'a> {
@@ -223,7 +228,8 @@ mod tests {
         let (copied, written) = copy_to(&card, &sample).unwrap();
         sample.assert_on(&card.durable(), GARBAGE);
         assert_eq!(written, [0, 1, 3, 4]);
-        assert_eq!(copied, Copied { written: sample.manifest.defined_bytes(), kept: 0 });
+        assert_eq!((copied.written, copied.kept), (sample.manifest.defined_bytes(), 0));
+        assert!(!copied.busy.is_zero());
     }
 
     #[test]
@@ -234,7 +240,7 @@ mod tests {
         sample.fetched.lock().unwrap().clear();
         let (copied, written) = copy_to(&card, &sample).unwrap();
         assert_eq!((card.writes(), written.len()), (writes, 0));
-        assert_eq!(copied, Copied { written: 0, kept: sample.manifest.defined_bytes() });
+        assert_eq!((copied.written, copied.kept), (0, sample.manifest.defined_bytes()));
         assert!(sample.fetched.lock().unwrap().is_empty());
     }
 

@@ -5,7 +5,7 @@
 
 use crate::clock;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Writes in flight at most.
 const IN_FLIGHT_MAX: u32 = 2;
@@ -27,11 +27,22 @@ pub struct Gate {
 struct State {
     limit: u32,
     in_flight: u32,
+    /// Since when at least one write is in flight.
+    busy_since: Option<Instant>,
+    busy: Duration,
 }
 
 impl Default for Gate {
     fn default() -> Self {
-        Gate { state: Mutex::new(State { limit: IN_FLIGHT_MAX, in_flight: 0 }), freed: Condvar::new() }
+        Gate {
+            state: Mutex::new(State {
+                limit: IN_FLIGHT_MAX,
+                in_flight: 0,
+                busy_since: None,
+                busy: Duration::ZERO,
+            }),
+            freed: Condvar::new(),
+        }
     }
 }
 
@@ -42,12 +53,18 @@ impl Gate {
         let full = |state: &mut State| state.in_flight >= state.limit;
         let mut state = self.freed.wait_while(state, full).unwrap_or_else(PoisonError::into_inner);
         state.in_flight += 1;
-        drop(state);
         let start = clock::now();
+        state.busy_since.get_or_insert(start);
+        drop(state);
         let result = write();
         let took = clock::now().duration_since(start);
         self.leave(took);
         (result, took)
+    }
+
+    /// How long at least one write was in flight.
+    pub fn busy(&self) -> Duration {
+        self.state().busy
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -57,6 +74,10 @@ impl Gate {
     fn leave(&self, took: Duration) {
         let mut state = self.state();
         state.in_flight -= 1;
+        if state.in_flight == 0 {
+            let since = state.busy_since.take();
+            state.busy += since.map_or(Duration::ZERO, |since| clock::now().duration_since(since));
+        }
         if took > Duration::from_millis(SLOW_MS) {
             state.limit = 1;
         } else if took < Duration::from_millis(QUICK_MS) {
@@ -89,6 +110,7 @@ mod tests {
             }
         });
         assert!(most.into_inner() <= IN_FLIGHT_MAX);
+        assert!(gate.busy() > Duration::ZERO && gate.state().busy_since.is_none());
     }
 
     #[test]

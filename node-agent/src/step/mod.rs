@@ -72,6 +72,8 @@ pub struct Task<'a> {
     pub cancel: &'a Cancel,
     /// Told the bytes done and in total; a total of 0 is unknown. Called from several threads.
     pub advance: &'a (dyn Fn(u64, u64) + Sync),
+    /// Told how many bytes a copy wrote, and how long the card was busy with them.
+    pub wrote: &'a (dyn Fn(u64, Duration) + Sync),
 }
 
 /// A step at work: the task, the open card and what is known of the run.

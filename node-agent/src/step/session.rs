@@ -91,7 +91,7 @@ impl Session {
 
     /// Refuses another card than this session's at `path`, or none.
     pub(super) fn is_on_card(&self, path: &Path) -> Result<(), StepError> {
-        let left = card::describe(path).map_or(0, |card| card.bytes);
+        let left = card::bytes(path).unwrap_or(0);
         if left == self.card_bytes {
             return Ok(());
         }

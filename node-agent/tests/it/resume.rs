@@ -63,6 +63,7 @@ fn a_copy_that_was_stopped_is_taken_up_where_it_was() {
         work: &work,
         unix_ms: 0,
         cancel: &cancel,
+        wrote: &|_, _| {},
         advance: &|done, _| {
             if done >= half {
                 cancel.cancel();

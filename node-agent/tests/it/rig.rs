@@ -96,6 +96,7 @@ impl<C> Rig<C> {
             work: &work,
             unix_ms: UNIX_MS,
             cancel: &Cancel::new(),
+            wrote: &|_, _| {},
             advance: &|done, total| {
                 assert!(total == 0 || done <= total, "{done} of {total}");
                 watch(done, total);

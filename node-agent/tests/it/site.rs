@@ -114,6 +114,7 @@ impl Site {
     fn start_agent(&mut self, parameters: BootParameters) {
         let options = Options {
             identity: Identity::read(self.tree.path()).unwrap(),
+            root: self.tree.path().into(),
             parameters,
             card: self.rig.card.path.clone(),
             set_clock: false,
@@ -189,7 +190,7 @@ impl Heard {
     pub(crate) fn outcomes(&self, seq: u32) -> Vec<&Outcome> {
         let answers = self.reports.iter().filter_map(|report| match report {
             Report::Answer(answer) => Some(answer),
-            Report::Hello(_) | Report::Log(_) => None,
+            Report::Hello(_) | Report::Log(_) | Report::Written(_) => None,
         });
         answers.filter(|answer| answer.ticket == ticket(seq)).map(|answer| &answer.outcome).collect()
     }

@@ -2,6 +2,7 @@
 
 mod alarms;
 mod boot_files;
+mod cards;
 mod consoles;
 mod deployments;
 mod discovered;
@@ -36,6 +37,7 @@ pub(super) fn routes() -> Router<Shared> {
         .merge(node_check::routes())
         .merge(lifecycle::routes())
         .merge(alarms::routes())
+        .merge(cards::routes())
         .merge(discovered::routes())
         .merge(consoles::routes())
         .merge(boot_files::routes())
