@@ -132,6 +132,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         consoles,
         command_lines,
         strangers,
+        silence: tftp.as_ref().map(Server::silence),
         boot_roots: boot_roots.clone(),
         guards: config.policy.guards,
         alarms,

@@ -3,13 +3,13 @@
 //! found and what is allowed.
 
 mod broker;
+mod guards;
 mod limits;
 mod netboot;
 
 pub use broker::{Accounts, Broker, External};
 pub use netboot::{Netboot, Nfs};
 
-use crate::domain::guard::{Action, GUARDS, Guards};
 use crate::machine::Policy;
 use crate::store::Retention;
 use piseduce_protocol::command::Wipe;
@@ -276,20 +276,6 @@ impl<'a> Section<'a> {
         Ok((wipe, later))
     }
 
-    /// What is done about findings, by the name of the finding.
-    fn guards(mut self) -> Result<Guards, ConfigError> {
-        let allowed = one_of(Action::NAMES.iter().map(|(name, _)| *name));
-        let mut guards = Guards::default();
-        for guard in &GUARDS {
-            let Some(text) = self.text(guard.kind.name(), &allowed)? else { continue };
-            let action = Action::named(&text)
-                .ok_or_else(|| self.wrong(guard.kind.name(), format!("\"{text}\""), &allowed))?;
-            guards.set(guard.kind, action);
-        }
-        self.finish()?;
-        Ok(guards)
-    }
-
     fn retention(mut self) -> Result<Retention, ConfigError> {
         let defaults = Retention::default();
         let mut days = |key: &str, default: Duration| {
@@ -308,10 +294,12 @@ impl<'a> Section<'a> {
     fn finish(self) -> Result<(), ConfigError> {
         let known = match self.name {
             "" => {
-                "site, data_directory, [nodes], [people], [broker], [netboot], [limits], [release], [clock], \
-                 [retention]"
+                "site, data_directory, [nodes], [people], [broker], [netboot], [limits], [release], [guards], \
+                 [clock], [retention]"
             }
-            "netboot" => "tftp, [[netboot.network]]",
+            "netboot" => "tftp, [[netboot.network]], [netboot.nfs]",
+            "netboot.nfs" => "directory, server",
+            "guards" => "the findings that firmware-notes/eeprom.md lists",
             "netboot.network" => "interface, head, dhcp, range, gateway, dns, ntp",
             "release" => "wipe, wipe_when",
             "clock" => "trust_unsynchronised",
@@ -408,6 +396,15 @@ mod tests {
                 ),
                 ["netboot.network", "not allowed", "10.0.1.5 is no address in 10.0.0.0/24"],
             ),
+            (
+                with("[netboot.nfs]\ndirectory = \"srv\""),
+                ["netboot.nfs.directory", "\"srv\"", "an absolute path without spaces"],
+            ),
+            (
+                with("[netboot.nfs]\ndirectory = \"/srv\"\nserver = \"samba\""),
+                ["netboot.nfs.server", "\"samba\"", "\"nfs-ganesha\""],
+            ),
+            (with("[guards]\nusb = \"warn\""), ["guards.usb", "not a setting", "eeprom.md"]),
             (with("[limit]\nhold_s = 1"), ["limit is", "not a setting", "[limits]"]),
         ];
         for (text, expected) in cases {

@@ -1,9 +1,8 @@
 //! What becomes of nodes: drained and back, another board, another place, their end; and many by one label.
 
-use piseduce_protocol::id::DeploymentId;
 use piseduce_protocol::state::State;
 use piseduce_protocol::status::NodeStatus;
-use piseduce_tests::lab::{ADMIN, Lab, SSH_KEY, USER};
+use piseduce_tests::lab::{ADMIN, Lab, USER};
 use piseduce_tests::process::program;
 use piseduce_tests::wait::wait_for;
 use std::path::Path;
@@ -137,46 +136,4 @@ fn one_label_stands_for_many_nodes() {
     lab.coordinator.cli(ADMIN, &["node", "drain", "@blue", "--reason", "a lecture"]).unwrap();
     let out = |index: usize| lab.node(index).out_of_service.is_some();
     assert_eq!([out(0), out(1), out(2)], [true, false, true]);
-}
-
-#[test]
-fn a_node_is_qualified_and_one_that_does_not_come_back_is_left_as_it_is() {
-    let lab = Lab::with_limits(1, "restart_after_s = 5\nblocked_max_s = 15\n");
-    let page = lab.file("page.md", "");
-    let key = lab.file("key", SSH_KEY);
-    let form = ["--environment", "story", "--ssh-key", &key, "--cycles", "2", "--page", &page];
-    let qualify = [&["node", "qualify", "pi-1"], &form[..]].concat();
-    let said = lab.coordinator.cli(USER, &qualify).unwrap();
-    let written = std::fs::read_to_string(&page).unwrap();
-    for expected in
-        ["# Raspberry Pi 4 Model B Rev 1.4\n", "2 of 2 cycles passed on ", "CYCLE 2", "- restarts: 0 0\n"]
-    {
-        assert!(said.contains(expected) && written.contains(expected), "`{expected}` is not in\n{said}");
-    }
-    assert!(!written.contains(&lab.rack.nodes[0].mac), "a page names no board: {written}");
-    assert_eq!(lab.status(0), None);
-    let resumed =
-        lab.history(DeploymentId(2)).journal.iter().filter(|entry| entry.state == State::NfsBootOn).count();
-    assert!(
-        resumed
-            > lab
-                .history(DeploymentId(1))
-                .journal
-                .iter()
-                .filter(|entry| entry.state == State::NfsBootOn)
-                .count()
-    );
-
-    lab.rack.set_agent(0, Path::new("/bin/sleep"));
-    let ended = lab.coordinator.cli_output(USER, &qualify).unwrap();
-    assert_eq!(ended.status.code(), Some(3));
-    let said = String::from_utf8(ended.stdout).unwrap();
-    assert!(
-        said.contains("0 of 2 cycles passed")
-            && said.contains("lost instead of deployed, kernel_sent_no_agent"),
-        "{said}"
-    );
-    assert_eq!(lab.status(0).unwrap().state, State::Lost);
-    let refused = refused(&lab, USER, &qualify);
-    assert!(refused.contains("node `pi-1` is held by ann"), "{refused}");
 }

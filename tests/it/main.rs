@@ -26,6 +26,7 @@ mod netboot;
 mod network;
 mod network_boot;
 mod power;
+mod qualify;
 mod release;
 mod service;
 mod silence;

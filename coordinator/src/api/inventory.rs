@@ -127,6 +127,13 @@ pub struct BoardView {
     pub facts: Vec<(String, String)>,
 }
 
+/// A node is not to be answered by TFTP for a while, as if the head were away.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SilenceRequest {
+    /// For so many seconds; 0: from now on again.
+    pub seconds: u64,
+}
+
 /// A board was invited into the boot root.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct InvitedView {

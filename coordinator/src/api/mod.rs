@@ -21,7 +21,7 @@ pub use deployments::{
 pub use environments::{EnvironmentView, ImageView, PartitionView, RemovedView};
 pub use inventory::{
     BoardView, ChangeRequest, ConsoleView, DiscoveredView, DrainRequest, ImportedView, Inventory,
-    InvitedView, NodeEntry, NodeView, OutOfServiceView, OwesView, SwitchEntry,
+    InvitedView, NodeEntry, NodeView, OutOfServiceView, OwesView, SilenceRequest, SwitchEntry,
 };
 pub use node_check::{CardView, FindingView, NodeCheckView};
 pub use switches::{

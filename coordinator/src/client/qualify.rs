@@ -10,7 +10,7 @@ use super::nodes::by_name;
 use super::tables::{self, resting};
 use crate::api::{
     DeployRequest, DeploymentHistory, EnvironmentView, NodeCheckView, NodeView, ReservationView,
-    ReserveRequest, Started, SwitchView,
+    ReserveRequest, SilenceRequest, Started, SwitchView,
 };
 use crate::domain::reservation::utc;
 use crate::print::{self, Output};
@@ -23,6 +23,9 @@ use std::path::PathBuf;
 
 /// For how long a node is held for one cycle.
 const HOLD_S: u64 = 4 * 3600;
+
+/// For how long a node is not answered: longer than its restarts within one boot of the card last.
+const SILENCE_S: u64 = 900;
 
 /// What `qualify` takes.
 #[derive(Clone, Debug, Args)]
@@ -38,6 +41,10 @@ pub struct QualifyOptions {
     /// How often
     #[arg(long, value_name = "NUMBER", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     cycles: u32,
+    /// Also cut power while TFTP answers this node nothing, as if the head were away: it must boot its card all the same. For
+    /// administrators; not for a Pi 3, which boots over the network only
+    #[arg(long)]
+    head_down: bool,
     /// The file to write the page to
     #[arg(long, value_name = "FILE")]
     page: Option<PathBuf>,
@@ -88,6 +95,10 @@ fn cycles(
     output: Output,
     options: &QualifyOptions,
 ) -> Result<Qualified, ClientError> {
+    if options.head_down {
+        // Whoever may not, or cannot, is told before anything is begun.
+        silence(connection, options, 0)?;
+    }
     let mut qualified = Qualified { passed: 0, stopped: None, cycles: vec![] };
     for number in 1..=options.cycles {
         let deployment = begin(connection, options)?;
@@ -123,6 +134,12 @@ fn begin(connection: &Connection, options: &QualifyOptions) -> Result<Deployment
     Ok(started[0].deployment)
 }
 
+/// Has TFTP not answer the node for a while; for no time: from now on again.
+fn silence(connection: &Connection, options: &QualifyOptions, seconds: u64) -> Result<(), ClientError> {
+    let path = format!("nodes/{}/silence", level(&options.node));
+    connection.post::<()>(&path, &SilenceRequest { seconds })
+}
+
 /// One deployment from its beginning to its end.
 struct Cycle<'a> {
     connection: &'a Connection,
@@ -148,6 +165,17 @@ impl Cycle<'_> {
         self.ask("reboot")?;
         if let Some(why) = self.rests_in(State::Deployed)? {
             return Ok(Some(why));
+        }
+        if self.options.head_down {
+            self.tell("power cut while the head does not answer");
+            silence(self.connection, self.options, SILENCE_S)?;
+            self.ask("reboot")?;
+            let end = self.rests_in(State::Deployed);
+            // Whatever became of it: it is answered again.
+            silence(self.connection, self.options, 0)?;
+            if let Some(why) = end? {
+                return Ok(Some(format!("{why}, while the head did not answer")));
+            }
         }
         self.tell("back into the boot root, and wiped");
         self.ask("destroy")?;
@@ -214,11 +242,12 @@ fn page(
         String::new(),
         format!(
             "{} of {} cycles passed on {}, with PiSeduce {}. A cycle: boot root, copy, boot of the card; power cut under the running \
-             system; back into the boot root, and wiped. In every other one power is cut in the copy, too.",
+             system{}; back into the boot root, and wiped. In every other one power is cut in the copy, too.",
             qualified.passed,
             options.cycles,
             last.map_or("an unknown day".into(), utc),
             env!("CARGO_PKG_VERSION"),
+            if options.head_down { ", and once more while TFTP does not answer" } else { "" },
         ),
         String::new(),
         format!("- bootloader: {}", if facts.is_empty() { "not read".into() } else { facts.join(" ") }),

@@ -1,14 +1,15 @@
 //! The API's values as text for eyes. Calendar times are UTC, as their `Z` says.
 
+mod boards;
 mod switches;
 
+pub(super) use boards::{alarms, boot_files, checked, discovered};
 pub(super) use switches::{detected, switch, switches, watts};
 
 use super::table::{Cell, Look, pairs, printable, table};
 use crate::api::{
-    AlarmView, BootFileView, BootFilesView, ConsoleEndView, ConsoleView, DeploymentHistory, DeploymentView,
-    DiscoveredView, EnvironmentView, FindingView, ImageView, JournalEntry, NodeCheckView, NodeView,
-    PartitionView, ScriptView,
+    ConsoleEndView, ConsoleView, DeploymentHistory, DeploymentView, EnvironmentView, ImageView, JournalEntry,
+    NodeView, PartitionView, ScriptView,
 };
 use crate::domain::reservation::utc;
 use crate::print::Screen;
@@ -122,78 +123,6 @@ pub(super) fn node(node: &NodeView, screen: Screen) -> String {
         }
     }
     pairs(lines, screen)
-}
-
-/// Boards that are not registered.
-pub(super) fn discovered(boards: &[DiscoveredView], screen: Screen) -> String {
-    if boards.is_empty() {
-        return "no board that is not registered has asked what to boot since the coordinator started".into();
-    }
-    let row = |board: &DiscoveredView| {
-        vec![
-            or_dash(board.mac.as_ref()),
-            or_dash(board.serial_end.as_ref().map(|end| format!("…{end}"))),
-            or_dash(board.model.as_ref()),
-            or_dash(board.switch.as_ref()),
-            or_dash(board.port.as_ref()),
-            board.address.as_str().into(),
-            utc(board.last_unix_ms).into(),
-            printable(&board.file).into(),
-        ]
-    };
-    let heading = ["ADDRESS", "SERIAL", "MODEL (A GUESS)", "SWITCH", "PORT", "IP", "LAST ASKED", "FOR"];
-    table(&heading, boards.iter().map(row).collect(), screen)
-}
-
-/// What could keep nodes from coming back.
-pub(super) fn checked(checked: &[NodeCheckView]) -> String {
-    checked.iter().map(checked_node).collect::<Vec<_>>().join("\n")
-}
-
-fn checked_node(view: &NodeCheckView) -> String {
-    let NodeCheckView { node, findings, .. } = view;
-    let Some(heard) = view.heard_unix_ms else {
-        return format!(
-            "{node}: not seen in the boot root yet; `piseduce node test {node} --wait` brings it there"
-        );
-    };
-    let said = format!("by what its agent read at {}", utc(heard));
-    if findings.is_empty() {
-        // A Pi 3 has no bootloader with settings; of others, boot roots read only newer ones.
-        let read = if view.facts.is_empty() { "; it read no settings of a bootloader" } else { "" };
-        return format!("{node}: nothing found, {said}{read}");
-    }
-    let line = |finding: &FindingView| {
-        let FindingView { name, action, remedy, .. } = finding;
-        format!("  {name} ({action}): {}\n    to mend it: {remedy}", printable(&finding.seen))
-    };
-    let lines: Vec<String> = findings.iter().map(line).collect();
-    format!("{node}: {said}\n{}", lines.join("\n"))
-}
-
-/// What nobody can explain.
-pub(super) fn alarms(alarms: &[AlarmView], screen: Screen) -> String {
-    if alarms.is_empty() {
-        return "nothing that cannot be explained was seen since the coordinator started".into();
-    }
-    let row = |alarm: &AlarmView| {
-        vec![
-            alarm.name.as_str().into(),
-            or_dash(alarm.switch.as_ref()),
-            or_dash(alarm.port.as_ref()),
-            or_dash(alarm.last_unix_ms.map(utc)),
-            or_dash(alarm.times.map(|times| times.to_string())),
-            printable(&alarm.seen).into(),
-        ]
-    };
-    let heading = ["ALARM", "SWITCH", "PORT", "LAST SEEN", "TIMES", "WHAT"];
-    table(&heading, alarms.iter().map(row).collect(), screen)
-}
-
-pub(super) fn boot_files(files: &BootFilesView, screen: Screen) -> String {
-    let row = |file: &BootFileView| vec![printable(&file.name).into(), file.bytes.to_string().into()];
-    let list = table(&["FILE", "BYTES"], files.files.iter().map(row).collect(), screen);
-    format!("{}: boot files since {}, by {}\n{list}", files.node, utc(files.since_unix_ms), files.by)
 }
 
 /// Where a deployment is, why, and whose it is.

@@ -18,6 +18,7 @@ use crate::credentials::Credentials;
 use crate::domain::guard::Guards;
 use crate::image::Library;
 use crate::netboot::question::Questions;
+use crate::netboot::silence::Silence;
 use crate::netboot::{Alarms, BootRoots, CardFiles, CommandLines, Strangers};
 use crate::power::Lines;
 use crate::runner::{Board, Handle};
@@ -61,6 +62,8 @@ pub struct Inner {
     pub command_lines: Arc<CommandLines>,
     /// Boards that ask what to boot and are not registered.
     pub strangers: Strangers,
+    /// Which boards TFTP does not answer, if it is served.
+    pub silence: Option<Silence>,
     /// What such a board is invited into.
     pub boot_roots: BootRoots,
     /// What keeps a node from being deployed or freed.

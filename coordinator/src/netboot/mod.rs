@@ -13,6 +13,7 @@ pub mod neighbour;
 pub mod nfs;
 pub mod overhear;
 pub mod question;
+pub mod silence;
 pub mod stranger;
 pub mod tftp;
 pub mod view;

@@ -4,6 +4,7 @@
 //! What is asked, and for whom, is decided at the desk; transfers are `async-tftp`'s.
 
 use super::desk::{Answer, Desk, House};
+use super::silence::Silence;
 use crate::clock;
 use async_tftp::packet;
 use async_tftp::server::{Handler, TftpServer, TftpServerBuilder};
@@ -33,6 +34,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 pub struct Server<H: House> {
     server: TftpServer<Handing<H>>,
     address: SocketAddr,
+    silence: Silence,
 }
 
 /// Why there is no server.
@@ -54,15 +56,22 @@ impl<H: House> Server<H> {
         let wrong = |source| TftpError { address, source };
         let socket = UdpSocket::bind(address).map_err(wrong)?;
         let bound = socket.local_addr().map_err(wrong)?;
+        let silence = Silence::of(socket.try_clone().map_err(wrong)?);
         let builder = TftpServerBuilder::with_handler(Handing { desk: Arc::new(Mutex::new(desk)), mac_of });
         let server = builder.std_socket(socket).map_err(|error| wrong(io::Error::other(error)))?;
         let server = server.timeout(RESEND_AFTER).max_send_retries(RESENDS_MAX).build().await;
-        Ok(Server { server: server.map_err(|error| wrong(io::Error::other(error)))?, address: bound })
+        let server = server.map_err(|error| wrong(io::Error::other(error)))?;
+        Ok(Server { server, address: bound, silence })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Who is not answered.
+    pub fn silence(&self) -> Silence {
+        self.silence.clone()
     }
 
     /// Answers until the socket fails; why it did.

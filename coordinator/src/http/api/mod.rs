@@ -13,6 +13,7 @@ mod node_check;
 mod nodes;
 mod reservations;
 mod seen_at;
+mod silence;
 mod switches;
 
 use super::Shared;
@@ -36,6 +37,7 @@ pub(super) fn routes() -> Router<Shared> {
         .merge(nodes::routes())
         .merge(node_check::routes())
         .merge(lifecycle::routes())
+        .merge(silence::routes())
         .merge(alarms::routes())
         .merge(cards::routes())
         .merge(discovered::routes())

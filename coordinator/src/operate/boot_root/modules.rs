@@ -45,7 +45,7 @@ pub(super) const NETWORK: [&str; 22] = [
 pub(super) const NFS: [&str; 2] = ["nfs", "nfsv4"];
 
 /// For everything else.
-pub(super) const WORK: [&str; 17] = [
+pub(super) const WORK: [&str; 18] = [
     // cards
     "sdhci-iproc",
     "sdhci-brcmstb",
@@ -61,6 +61,8 @@ pub(super) const WORK: [&str; 17] = [
     "pwm-fan",
     "nvmem-rmem",
     "iproc-rng200",
+    // USB ports of Pi 4, so that a disk there is seen; on Pi 5 they are behind its network's chip
+    "xhci-pci",
     // a virtual rack
     "sdhci-pci",
     // the file systems that the agent mounts
