@@ -37,7 +37,8 @@ fn model(text: &str) -> Result<Model, String> {
         "pi3" | "pi3b" => Ok(Model::Pi3),
         "pi3b+" => Ok(Model::Pi3Plus),
         "pi4" => Ok(Model::Pi4),
-        _ => Err("pi3b, pi3b+ and pi4 are the boards that Debian's kernel and firmware know".into()),
+        "pi5" => Ok(Model::Pi5),
+        _ => Err("pi3b, pi3b+, pi4 and pi5 are the boards that there are".into()),
     }
 }
 
@@ -93,6 +94,7 @@ fn deploy(show: &Show, directory: &Path, rack: &VirtualRack, made: &Made) -> any
     ));
     let idle = idle_seconds(rack, &made.boot_files())?;
     let lab = VirtualLab::new(directory, rack, made, "boot_spacing_ms = 200\n")?;
+    lab.use_boot_root(&made.boot_roots.image, &["--model", Model::Pi5.name()])?;
     let (coordinator, names) = (&lab.coordinator, lab.names());
     anyhow::ensure!(show.run(coordinator, &["node", "import", &lab.inventory()?])?, "no nodes");
     let settings = coordinator.settings();

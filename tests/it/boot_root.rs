@@ -1,10 +1,11 @@
 //! Boot roots: built twice from real packages to the same bytes, listed, chosen; refused with what to do. That they boot is
 //! proved by the virtual rack.
 
-use piseduce_tests::coordinator::Coordinator;
+use piseduce_tests::coordinator::{Coordinator, free_udp_address};
 use piseduce_tests::lab::ADMIN;
 use piseduce_tests::process::run;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 struct Head {
@@ -14,8 +15,13 @@ struct Head {
 
 impl Head {
     fn new() -> Head {
+        Head::with(|_| String::new())
+    }
+
+    fn with(settings: impl Fn(&Path) -> String) -> Head {
         let directory = tempfile::tempdir().unwrap();
-        let coordinator = Coordinator::start(&directory.path().join("head"), "").unwrap();
+        let settings = settings(directory.path());
+        let coordinator = Coordinator::start(&directory.path().join("head"), &settings).unwrap();
         Head { directory, coordinator }
     }
 
@@ -83,6 +89,45 @@ fn a_boot_root_is_built_from_packages_twice_to_the_same_bytes() {
     assert!(error.contains("no node and no model is called `../x`"), "{error}");
     let error = head.boot_root(&["unset"]).unwrap_err().to_string();
     assert!(error.contains("--node or --model"), "{error}");
+}
+
+#[test]
+fn a_boot_root_for_nfs_has_a_tree_that_everybody_may_read_in_a_directory_of_its_own() {
+    let tftp = free_udp_address().unwrap();
+    let head = Head::with(|place| {
+        format!("[netboot]\ntftp = \"{tftp}\"\n[netboot.nfs]\ndirectory = {:?}\n", place.join("exports"))
+    });
+    let agent = head.program("agent", 183);
+    let build = ["build", "--debian", "--nfs", "--agent", &agent];
+    let error = head.boot_root(&build).unwrap_err().to_string();
+    let exports = head.directory.path().join("exports");
+    assert!(error.contains(&format!("there is no {0}: `sudo install -d", exports.display())), "{error}");
+    assert_eq!(leftovers(&head.roots()), Vec::<PathBuf>::new());
+    fs::create_dir(&exports).unwrap();
+    let built = head.boot_root(&build).unwrap();
+    let name = built.split(':').next().unwrap();
+    assert!(name.contains("-nfs-") && built.contains(": nfs, "), "{built}");
+    let tree = exports.join(name);
+    for (path, mode) in [("", 0o755), ("bin", 0o755), ("bin/piseduce-agent", 0o755), ("lib/modules", 0o755)] {
+        let found = tree.join(path).metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{path}");
+    }
+    assert!(leftovers(&exports).is_empty());
+    let initramfs = head.roots().join(name).join("files/initramfs8");
+    assert!(initramfs.metadata().unwrap().len() < 3_000_000, "the rest is in the tree");
+    assert_eq!(fs::read(tree.join("bin/piseduce-agent")).unwrap(), fs::read(&agent).unwrap());
+    let doctor = |head: &Head| {
+        let settings = head.coordinator.settings();
+        let output = head.coordinator.cli_output(ADMIN, &["doctor", "--config", &settings.to_string_lossy()]);
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    assert!(doctor(&head).contains(" files, whole"), "{}", doctor(&head));
+    fs::remove_file(tree.join("bin/e2fsck")).unwrap();
+    let said = doctor(&head);
+    assert!(
+        said.contains("bin/e2fsck is missing") && said.contains(&format!(" and {}", tree.display())),
+        "{said}"
+    );
 }
 
 #[test]

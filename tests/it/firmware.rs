@@ -6,9 +6,7 @@ use piseduce_coordinator::netboot::dnsmasq::Host;
 use piseduce_protocol::cause::CauseKind;
 use piseduce_protocol::state::State;
 use piseduce_protocol::status::DeploymentStatus;
-use piseduce_tests::board::EEPROM;
 use piseduce_tests::dnsmasq::Dnsmasq;
-use piseduce_tests::firmware::room::Room;
 use piseduce_tests::firmware::{Firmware, From, Hang, Loaded, Model, Settings, Watch};
 use piseduce_tests::lab::{ADMIN, Lab, USER};
 use piseduce_tests::process::run;
@@ -17,7 +15,7 @@ use piseduce_tests::wait::{seconds, wait_for};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 /// Somebody on the same wire.
 const OTHER: &str = "02:00:00:00:00:66";
@@ -327,83 +325,4 @@ fn a_tftp_server_that_is_away_ends_differently_on_each_model() {
     let (end, _) =
         place.boot_as(Model::Pi4, Settings { boot_order: 0x1, ..quick(Model::Pi4) }, &place.card(&[]));
     assert_eq!(end.unwrap_err().0, "the card has no start4.elf");
-}
-
-#[test]
-fn boards_are_discovered_one_port_after_the_other_and_registered() {
-    let macs: Vec<String> = (1..=3).map(|number| format!("dc:a6:32:00:00:0{number}")).collect();
-    let network = Arc::new(RackNetwork::new(&macs).unwrap());
-    network.head.within(|| {
-        let lab = Lab::with_limits(3, &format!("[netboot]\ntftp = \"{HEAD}:69\"\n"));
-        let switch = lab.rack.poe_switch().unwrap();
-        let entry = switch.entry(lab.directory.path(), "bench", "3").unwrap();
-        let protecting = entry.replace("off_time_ms", "protected_ports = [\"5\", \"6\", \"7\"]\noff_time_ms");
-        let inventory = lab.file("poe.toml", &lab.rack.inventory_behind(&protecting));
-        lab.coordinator.cli(ADMIN, &["node", "import", &inventory]).unwrap();
-        lab.coordinator.cli(ADMIN, &["node", "retire", "pi-2", "pi-3"]).unwrap();
-        let place = lab.directory.path().join("dnsmasq");
-        let _dnsmasq = Dnsmasq::start(&place, BRIDGE, HEAD, &[]).unwrap();
-        let room = Room::start(&network, &lab.rack, Model::Pi4, &quick(Model::Pi4)).unwrap();
-        lab.rack.connect(&room.address.to_string());
-        let discover = ["node", "discover", "--switch", "bench", "--within", "8s", "--first-ip", "10.77.0.20"];
-        assert!(lab.coordinator.cli(USER, &discover).is_err(), "for administrators");
-        let cut = lab.coordinator.cli_output(ADMIN, &[&discover[..], &["2", "99"]].concat()).unwrap();
-        let found = String::from_utf8(cut.stdout).unwrap();
-        let why = String::from_utf8_lossy(&cut.stderr);
-        assert!(!cut.status.success() && found.contains("name = \"pi-2\""), "what was found is told: {found}{why}");
-        let said = lab.coordinator.cli(ADMIN, &[&discover[..], &["--import"]].concat()).unwrap();
-        for expected in [
-            "name = \"pi-2\"\nserial = \"1000000000000002\"\nmac = \"dc:a6:32:00:00:02\"\nmodel = \"Raspberry Pi 4\"",
-            "port = \"2\"\nip = \"10.77.0.20\"",
-            "port = \"3\"\nip = \"10.77.0.21\"",
-            "# port 4: nothing draws power there",
-            "# registered: 2 nodes",
-        ] {
-            assert!(said.contains(expected), "`{expected}` is not in\n{said}");
-        }
-        assert!(!said.contains("pi-1") && !said.contains("port 5"), "known and protected: {said}");
-        assert!((1..=7).all(|port| !switch.is_on(port)));
-        assert_eq!(lab.node(2).ip, Some([10, 77, 0, 21].into()));
-    });
-}
-
-#[test]
-fn an_invited_board_tells_in_the_boot_root_what_its_firmware_does_not() {
-    let macs: Vec<String> = (1..=2).map(|number| format!("dc:a6:32:00:00:0{number}")).collect();
-    let network = Arc::new(RackNetwork::new(&macs).unwrap());
-    network.head.within(|| {
-        let lab = Lab::with_limits(2, &format!("[netboot]\ntftp = \"{HEAD}:69\"\n"));
-        let switch = lab.rack.poe_switch().unwrap();
-        let entry = switch.entry(lab.directory.path(), "bench", "3").unwrap();
-        let inventory = lab.file("poe.toml", &lab.rack.inventory_behind(&entry));
-        lab.coordinator.cli(ADMIN, &["node", "import", &inventory]).unwrap();
-        lab.coordinator.cli(ADMIN, &["node", "retire", "pi-2"]).unwrap();
-        let place = lab.directory.path().join("dnsmasq");
-        let _dnsmasq = Dnsmasq::start(&place, BRIDGE, HEAD, &[]).unwrap();
-        let room = Room::start(&network, &lab.rack, Model::Pi5, &quick(Model::Pi5)).unwrap();
-        lab.rack.connect(&room.address.to_string());
-        fs::create_dir_all(lab.rack.place(1)).unwrap();
-        fs::write(lab.rack.place(1).join(EEPROM), "[all]\nBOOT_ORDER=0xf41\n").unwrap();
-        let discover = ["node", "discover", "--switch", "bench", "--within", "8s", "2"];
-        let said = lab.coordinator.cli_output(ADMIN, &discover).unwrap();
-        let asides = String::from_utf8_lossy(&said.stderr).into_owned();
-        assert!(asides.contains("only what firmware tells: there is no boot root"), "{asides}");
-        let found = String::from_utf8(said.stdout).unwrap();
-        assert!(found.contains("fill in its serial number"), "a Pi 5 shows the end of it only: {found}");
-
-        add_boot_root(&lab.coordinator.data());
-        let said = lab.coordinator.cli(ADMIN, &[&discover[..], &["--import"]].concat()).unwrap();
-        let memory =
-            said.lines().find_map(|line| line.strip_prefix("# ")?.split_once(" MB of memory, card of "));
-        assert!(memory.unwrap().0.parse::<u64>().unwrap() > 500, "{said}");
-        for expected in [
-            "# boot_order",
-            "serial = \"1000000000000002\"\nmac = \"dc:a6:32:00:00:02\"",
-            "# registered: 1 nodes",
-        ] {
-            assert!(said.contains(expected), "`{expected}` is not in\n{said}");
-        }
-        assert!(!switch.is_on(2));
-        assert!(!lab.coordinator.logged().contains("piseduce.token="));
-    });
 }

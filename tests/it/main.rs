@@ -12,6 +12,7 @@ mod consoles;
 mod crashes;
 mod demo;
 mod deploy;
+mod discover;
 mod docs;
 mod doctor;
 mod drivers;

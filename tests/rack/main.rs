@@ -141,6 +141,85 @@ fn an_nfs_server_that_is_away_delays_a_boot_and_stops_no_work() {
 }
 
 #[test]
+fn every_model_is_deployed_from_ram_and_from_nfs() {
+    with_rack(&[Model::Pi3, Model::Pi3Plus, Model::Pi5], "boot_spacing_ms = 200\n", |lab| {
+        let [pi3, pi3_plus, pi5] = &lab.rack.boards[..] else { panic!("three boards") };
+        lab.use_boot_root(&lab.boot_roots.nfs, &["--node", "pi-1"]).unwrap();
+        lab.use_boot_root(&lab.boot_roots.image, &["--node", "pi-3"]).unwrap();
+        let _nfs = lab.serve_nfs().unwrap();
+        lab.deploy().unwrap();
+        for board in [pi3, pi3_plus, pi5] {
+            lab.wait_for(board, "a deployment", DEPLOYED_SECONDS, is_deployed);
+            looks_well(lab, board);
+        }
+        assert!(pi3.said().contains("boot root copied from "), "{}", tail(&pi3.said(), 40));
+        assert_eq!(
+            kernels(pi3_plus),
+            [From::Network, From::Network],
+            "a Pi 3 gets its card's kernel from here"
+        );
+        assert_eq!(kernels(pi5), [From::Network, From::Card]);
+    });
+}
+
+#[test]
+fn who_breaks_the_boot_order_is_found_when_the_node_is_given_back() {
+    let limits = "restart_budget = 0\nrestart_after_s = 100\nblocked_max_s = 100\nboot_spacing_ms = 200\n";
+    with_rack(&[Model::Pi4, Model::Pi4, Model::Pi4], limits, |lab| {
+        let [first, second, third] = &lab.rack.boards[..] else { panic!("three boards") };
+        lab.deploy().unwrap();
+        for board in [first, second, third] {
+            lab.wait_for(board, "a deployment", DEPLOYED_SECONDS, is_deployed);
+        }
+        // Root on a node can do both.
+        first.set_up(|settings| settings.boot_order = 0xf21);
+        second.write_eeprom("[all]\nBOOT_ORDER=0xf2\n").unwrap();
+        lab.coordinator.cli(USER, &["destroy", "pi-1", "pi-2", "pi-3"]).unwrap();
+        let quarantined = |name: &str| {
+            let status = || lab.status(name).filter(|status| status.state == State::Quarantined);
+            wait_for("the quarantine", 400.0, status, Option::is_some).unwrap().cause.unwrap()
+        };
+        let cause = quarantined("pi-1");
+        assert!(cause.is(CauseKind::BootsCardFirst), "{cause}\n{}", tail(&first.said(), 30));
+        let cause = quarantined("pi-2");
+        assert!(cause.is(CauseKind::BootOrderNoCard), "{cause}\n{}", tail(&second.said(), 30));
+        wait_for("the node to be free", 200.0, || lab.status("pi-3"), Option::is_none);
+        assert!((1..=3).all(|port| !lab.rack.switch.is_on(port)));
+
+        // Mended, it passes its test.
+        second.write_eeprom("[all]\nBOOT_ORDER=0xf12\n").unwrap();
+        lab.coordinator.cli(USER, &["node", "test", "pi-2"]).unwrap();
+        wait_for("the node to be free", 300.0, || lab.status("pi-2"), Option::is_none);
+    });
+}
+
+#[test]
+fn a_board_out_of_the_box_is_discovered_registered_and_deployed() {
+    with_rack(&[Model::Pi5], "", |lab| {
+        let board = &lab.rack.boards[0];
+        lab.use_boot_root(&lab.boot_roots.image, &["--model", "Raspberry Pi 5"]).unwrap();
+        lab.coordinator.cli(USER, &["node", "retire", "pi-1"]).unwrap();
+        let first = piseduce_tests::virtual_rack::address_of(1).unwrap().to_string();
+        let discover = ["node", "discover", "--switch", "poe-1", "1", "--first-ip", &first, "--import"];
+        let said = lab.coordinator.cli(USER, &discover).unwrap();
+        for expected in [
+            format!("serial = \"{}\"", board.identity.serial),
+            "model = \"Raspberry Pi 5 Model B Rev 1.0\"".into(),
+            "card of 4294 MB (CID ".into(),
+            "# registered: 1 nodes".into(),
+        ] {
+            assert!(said.contains(&expected), "`{expected}` is not in\n{said}\n{}", tail(&board.said(), 30));
+        }
+        assert!(!said.contains("# boot_order"), "its bootloader is set up: {said}");
+        lab.deploy().unwrap();
+        lab.wait_for(board, "pi-1 to be deployed", DEPLOYED_SECONDS, is_deployed);
+        looks_well(lab, board);
+        let cards = lab.coordinator.cli(USER, &["card", "list"]).unwrap();
+        assert!(cards.contains("good") && cards.contains("pi-1"), "{cards}");
+    });
+}
+
+#[test]
 fn a_cable_that_is_out_while_the_kernel_is_fetched_only_costs_time() {
     with_rack(&[Model::Pi4], "", |lab| {
         let rack = lab.rack;

@@ -16,6 +16,7 @@ use piseduce_protocol::cause::CauseKind;
 use piseduce_protocol::id::Serial;
 use serde::Serialize;
 use std::collections::BTreeSet;
+use std::io::{IsTerminal as _, stdin};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -42,7 +43,7 @@ pub struct DiscoverOptions {
     /// Ask firmware only: boot no board into the boot root
     #[arg(long)]
     firmware_only: bool,
-    /// Register what is complete
+    /// Register what is complete, without asking; on a terminal you are asked
     #[arg(long)]
     import: bool,
 }
@@ -89,13 +90,26 @@ pub(super) fn discover(
         output.tell("found", &found, |found| proposal(options, found));
     }
     ended.and(switched_off)?;
-    if options.import {
-        let nodes: Vec<NodeEntry> = found.into_iter().filter_map(|found| found.entry).collect();
+    let nodes: Vec<NodeEntry> = found.into_iter().filter_map(|found| found.entry).collect();
+    if options.import || is_confirmed(output, nodes.len())? {
         let inventory = Inventory { switches: vec![], nodes };
         let imported: ImportedView = connection.post("nodes/import", &inventory)?;
         output.tell("imported", &imported, |imported| format!("# registered: {} nodes", imported.added));
     }
     Ok(())
+}
+
+/// Whether the person at the terminal wants what is proposed; without a terminal nobody is asked.
+fn is_confirmed(output: Output, count: usize) -> Result<bool, ClientError> {
+    if output == Output::Json || count == 0 || !stdin().is_terminal() {
+        return Ok(false);
+    }
+    print::aside(format_args!("register these {count} nodes as proposed? y or n"));
+    until_interrupted(vec![], || {
+        let mut line = String::new();
+        stdin().read_line(&mut line).map_err(ClientError::Waiting)?;
+        Ok(matches!(line.trim(), "y" | "yes"))
+    })
 }
 
 /// One port after the other.

@@ -132,6 +132,16 @@ impl Board {
         change(&mut lock(&self.shared.settings));
     }
 
+    /// Writes its EEPROM, as root on it can: what its bootloader leaves in memory for the next system. What its firmware does is
+    /// [`Board::set_up`]'s.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_eeprom(&self, settings: &str) -> anyhow::Result<()> {
+        let directory = self.card.parent().expect("a card is in its board's directory");
+        super::machine::set_eeprom(directory, settings)
+    }
+
     /// All that happened to it.
     pub fn happened(&self) -> Vec<(f64, Happened)> {
         lock(&self.shared.happened).clone()

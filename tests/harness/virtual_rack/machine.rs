@@ -15,6 +15,8 @@ const HARDWARE: [&str; 8] = ["-M", "virt", "-cpu", "cortex-a72", "-smp", "1", "-
 /// Where in memory a bootloader leaves the settings of its EEPROM, and how much.
 const SETTINGS_AT: u32 = 0x7fff_0000;
 const SETTINGS_BYTES: usize = 4096;
+/// The file with them.
+const EEPROM: &str = "eeprom";
 /// What is set on a board that is ready for a rack.
 const SETTINGS: &str = "[all]\nBOOT_UART=1\nBOOT_ORDER=0xf12\nENABLE_SELF_UPDATE=0\n";
 
@@ -50,11 +52,9 @@ impl Machine {
         for (property, value) in [("serial-number", serial), ("model", model.name())] {
             run("fdtput", &["-t", "s", &path, "/", property, value])?;
         }
-        let settings = (!model.is_boot_rom()).then(|| directory.join("eeprom"));
-        if let Some(settings) = &settings {
-            let mut memory = SETTINGS.as_bytes().to_vec();
-            memory.resize(SETTINGS_BYTES, 0);
-            fs::write(settings, memory)?;
+        let settings = (!model.is_boot_rom()).then(|| directory.join(EEPROM));
+        if settings.is_some() {
+            set_eeprom(directory, SETTINGS)?;
             reserve_settings(&path)?;
         }
         Ok(Machine {
@@ -111,6 +111,16 @@ impl Machine {
     pub(crate) fn complaint(&self) -> String {
         fs::read_to_string(self.directory.join("qemu.log")).unwrap_or_default()
     }
+}
+
+/// Sets the EEPROM of the board in `directory`; its bootloader leaves that in memory from the next boot on.
+///
+/// # Errors
+/// When the file cannot be written.
+pub(super) fn set_eeprom(directory: &Path, settings: &str) -> anyhow::Result<()> {
+    let mut memory = settings.as_bytes().to_vec();
+    memory.resize(SETTINGS_BYTES, 0);
+    Ok(fs::write(directory.join(EEPROM), memory)?)
 }
 
 /// Says in a device tree where the settings of the bootloader are, as the tree of a Pi 4 does.

@@ -156,6 +156,9 @@ fn write_export(tree: &Tree, directory: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     let parent = directory.parent().context("an export is in a directory")?;
+    if !parent.is_dir() {
+        bail!("there is no {0}: `sudo install -d -o $USER -m 755 {0}` makes it", parent.display());
+    }
     let scratch = tempfile::Builder::new().prefix(".build-").tempdir_in(parent).with_context(io)?;
     let made = scratch.path().join("tree");
     fs::create_dir(&made).with_context(io)?;

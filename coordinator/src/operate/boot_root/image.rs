@@ -90,9 +90,11 @@ fn start(layout: &Layout, number: Option<u8>, what: &str) -> anyhow::Result<u64>
 
 async fn copy_boot(raw: &Raw, start: u64, into: &Path) -> anyhow::Result<()> {
     let from = format!("{}@@{start}", raw.path().display());
-    // The check compares with the size of a medium, and this is one of several partitions.
-    let copy =
-        Run::new(MCOPY.locate()?).variable("MTOOLS_SKIP_CHECK", "1").args(["-n", "-s", "-i", &from, "::"]);
+    // The check compares with the size of a medium, and this is one of several partitions. Old short names are shown in capitals.
+    let copy = Run::new(MCOPY.locate()?)
+        .variable("MTOOLS_SKIP_CHECK", "1")
+        .variable("MTOOLS_LOWER_CASE", "1")
+        .args(["-n", "-s", "-i", &from, "::"]);
     copy.args([into]).output().await?;
     Ok(())
 }
