@@ -162,7 +162,7 @@ fn run(arguments: Arguments, output: Output) -> anyhow::Result<Ended> {
         Top::Restore(arguments) => runtime()?.block_on(restore::restore(arguments))?,
         Top::User(command) => runtime()?.block_on(user::run(command, output))?,
         Top::BootRoot(command) => runtime()?.block_on(boot_root::run(command, output))?,
-        Top::Netboot(command) => netboot::run(&command, output)?,
+        Top::Netboot(command) => runtime()?.block_on(netboot::run(&command, output))?,
         Top::Environment(Environments::Add(add)) => runtime()?.block_on(environment::add(add, output))?,
         Top::Environment(Environments::List) => ask(EnvironmentCommand::List)?,
         Top::Environment(Environments::Show { name }) => ask(EnvironmentCommand::Show(name))?,

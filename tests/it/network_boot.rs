@@ -5,7 +5,9 @@ use piseduce_tests::coordinator::{Coordinator, Place, free_udp_address};
 use piseduce_tests::dnsmasq::Dnsmasq;
 use piseduce_tests::lab::ADMIN;
 use piseduce_tests::nfs_server::{NfsServer, export_in};
+use piseduce_tests::process::run;
 use piseduce_tests::rack_network::{BRIDGE, HEAD, RackNetwork};
+use piseduce_tests::switch::SimulatedSwitch;
 use piseduce_tests::wait::wait_for;
 use serde_json::Value;
 use std::fs;
@@ -14,6 +16,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 const MAC: &str = "dc:a6:32:00:00:01";
+
+const NODE: &str = "[[node]]\nname = \"pi-1\"\nserial = \"1000000000000001\"\nmac = \"dc:a6:32:00:00:01\"\n\
+    model = \"Raspberry Pi 4\"\nswitch = \"sw\"\n";
 
 /// A head on a network with one board, which is registered.
 struct Head {
@@ -37,10 +42,7 @@ impl Head {
 
     fn import(&self, ip: &str) {
         let inventory = self.directory.path().join("rack.toml");
-        let text = format!(
-            "[[switch]]\nname = \"sw\"\ndriver = \"manual\"\n[[node]]\nname = \"pi-1\"\nserial = \"1000000000000001\"\n\
-             mac = \"{MAC}\"\nmodel = \"Raspberry Pi 4\"\nswitch = \"sw\"\nport = \"1\"\n{ip}\n"
-        );
+        let text = format!("[[switch]]\nname = \"sw\"\ndriver = \"manual\"\n{NODE}port = \"1\"\n{ip}\n");
         fs::write(&inventory, text).unwrap();
         self.coordinator.cli(ADMIN, &["node", "import", &inventory.to_string_lossy()]).unwrap();
     }
@@ -197,6 +199,46 @@ fn beside_another_server_that_gives_addresses_only_what_to_boot_is_said() {
         let of = head.check();
         assert_eq!(of("dhcp").0, "ok", "{:?}", of("dhcp"));
         assert_eq!(of("foreign_dhcp").0, "ok", "{:?}", of("foreign_dhcp"));
+    });
+}
+
+#[test]
+fn a_switch_that_holds_a_board_back_and_a_board_that_would_not_come_back_are_named() {
+    let network = RackNetwork::new(&[MAC.to_owned()]).unwrap();
+    network.head.within(|| {
+        let head = Head::new("");
+        let (verdict, said) = head.check()("stp");
+        assert!(verdict == "warn" && said.contains("switch sw is not asked by SNMP"), "{said}");
+        let (verdict, said) = head.check()("bootloader");
+        assert!(verdict == "warn" && said.contains("1 of 1 nodes were never in the boot root"), "{said}");
+        assert!(head.check()("eeprom").1.contains("root on a node can write its EEPROM"));
+
+        let switch = SimulatedSwitch::start(4, Box::new(|_, _| {})).unwrap();
+        let entry = switch.entry(head.directory.path(), "poe", "3").unwrap();
+        let behind = |port: u32| {
+            let inventory = head.directory.path().join("poe.toml");
+            let node = format!("{}port = \"{port}\"\n", NODE.replace("\"sw\"", "\"poe\""));
+            fs::write(&inventory, format!("{entry}{node}")).unwrap();
+            head.coordinator.cli(ADMIN, &["node", "import", &inventory.to_string_lossy()]).unwrap();
+            head.check()("stp")
+        };
+        let (verdict, said) = behind(1);
+        assert!(verdict == "fail" && said.contains("cuts pi-1 off for up to 30 s"), "{said}");
+        let (verdict, said) = behind(2);
+        assert!(verdict == "ok", "{said}");
+
+        let settings = r#"[["BOOT_ORDER","0xf41"]]"#;
+        let hello = format!(
+            "{{\"serial\":\"1000000000000001\",\"mac\":\"{MAC}\",\"model\":\"Raspberry Pi 4 Model B\",\"kernel\":\"k\",\
+             \"protocol\":[1,1],\"agent\":\"0\",\"card\":null,\"bootloader\":{settings},\"doing\":null}}"
+        );
+        head.coordinator.cli(ADMIN, &["reserve", "pi-1", "--for", "1h"]).unwrap();
+        // As an agent of its only deployment would have said.
+        let store = head.coordinator.data().join("store.sqlite");
+        let insert = format!("INSERT INTO agent_hellos SELECT id, 1, 1, '{hello}', 1 FROM deployments");
+        run("sqlite3", &["-cmd", ".timeout 20000", &store.to_string_lossy(), &insert]).unwrap();
+        let (verdict, said) = head.check()("bootloader");
+        assert!(verdict == "fail" && said.contains("pi-1: boot_order_unreachable: "), "{said}");
     });
 }
 

@@ -13,7 +13,7 @@ mod snmp;
 
 pub use line::{Line, Lines};
 pub use queue::{Job, Limits, Places, PowerQueue};
-pub use snmp::{Detected, detect};
+pub use snmp::{Detected, detect, held_back};
 
 use crate::domain::driver::Driver;
 use std::pin::Pin;

@@ -3,14 +3,14 @@
 
 use super::people::pinned_images;
 use super::schema::{self, StoreError};
-use super::{inventory, rows, switches};
+use super::{inventory, logs, rows, switches};
 use crate::clock::UnixMs;
 use crate::domain::environment::Environment;
-use crate::domain::node::Node;
+use crate::domain::node::{Node, NodeId};
 use crate::domain::switch::Switch;
 use piseduce_protocol::id::Hash;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 /// What a store holds, as far as its operator cares.
@@ -24,6 +24,8 @@ pub struct Contents {
     pub pinned: HashSet<Hash>,
     /// The nodes, by name.
     pub nodes: Vec<Node>,
+    /// What the agent of each node last said of itself, as JSON, by the node's number; none has never been heard.
+    pub hellos: HashMap<NodeId, String>,
     /// How many deployments have not ended.
     pub live: usize,
     /// When the last journal entry was written.
@@ -92,6 +94,7 @@ impl Examination {
             switches: switches::all(&transaction)?,
             pinned: pinned_images(&transaction)?,
             nodes: inventory::all_nodes(&transaction)?,
+            hellos: logs::last_hellos(&transaction)?,
             live: count("SELECT count(*) FROM deployments WHERE state <> 'ended'")?,
             last_entry: one("SELECT max(unix_ms) FROM journal")?.map(UnixMs),
         })

@@ -6,6 +6,7 @@ use crate::clock::UnixMs;
 use crate::domain::node::NodeId;
 use piseduce_protocol::id::{BootNumber, DeploymentId, Run};
 use rusqlite::{Connection, Row};
+use std::collections::HashMap;
 
 /// The most of an agent's log that is kept of one run, in bytes; older lines make room.
 const RUN_BYTES_MAX: u64 = 256 << 10;
@@ -135,6 +136,18 @@ fn hello(row: &Row<'_>) -> Result<AgentHello, StoreError> {
         at: UnixMs(row.get("unix_ms")?),
         hello: row.get("hello")?,
     })
+}
+
+/// What the agent of each node last said of itself.
+///
+/// # Errors
+/// When a row cannot be read.
+pub(super) fn last_hellos(connection: &Connection) -> Result<HashMap<NodeId, String>, StoreError> {
+    let query = "SELECT d.node_id, h.hello FROM agent_hellos h JOIN deployments d ON d.id = h.deployment_id
+                 ORDER BY h.unix_ms, d.id, h.run, h.boot";
+    let told = rows::all(connection, query, (), |row| Ok((NodeId(row.get(0)?), row.get(1)?)))?;
+    // The last one stays.
+    Ok(told.into_iter().collect())
 }
 
 fn output(row: &Row<'_>) -> Result<ScriptOutput, StoreError> {

@@ -3,7 +3,7 @@
 
 use super::dhcp::{Offer, offers};
 use super::render::{Wanted, remarks, wanted};
-use super::{Render, network_of, nfs, nodes, settings};
+use super::{Render, boards, contents, network_of, nfs, settings};
 use crate::config::Config;
 use crate::domain::network::{Dhcp, Network};
 use crate::domain::node::Node;
@@ -20,9 +20,10 @@ use std::path::Path;
 /// A board that nobody has: the last one of the first vendor's range.
 const NOBODY: [u8; 6] = [0xb8, 0x27, 0xeb, 0xff, 0xff, 0xfe];
 
-pub(super) fn check(arguments: &Render, output: Output) -> anyhow::Result<()> {
+pub(super) async fn check(arguments: &Render, output: Output) -> anyhow::Result<()> {
     let config = settings(arguments)?;
-    let nodes = nodes(&config)?;
+    let contents = contents(&config)?;
+    let nodes = contents.as_ref().map(|contents| contents.nodes.clone()).unwrap_or_default();
     let mut checks = vec![rendered(&config, &nodes, arguments)];
     checks.extend(addresses(&config, &nodes));
     for network in &config.netboot.networks {
@@ -43,6 +44,10 @@ pub(super) fn check(arguments: &Render, output: Output) -> anyhow::Result<()> {
         checks.extend(config.netboot.networks.iter().map(|network| nfs::check(network, &directory)));
     }
     checks.push(head::clock(config.trust_unsynchronised));
+    if let Some(contents) = &contents {
+        checks.extend(boards::spanning_tree(contents).await);
+        checks.extend(boards::bootloaders(contents, &config.policy.guards));
+    }
     checks.push(Check::warn(
         "isolation",
         "not looked at: a node whose user is root can forge DHCP, ARP and TFTP on a flat network",

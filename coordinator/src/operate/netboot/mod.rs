@@ -1,5 +1,6 @@
 //! `piseduce netboot`: what the DHCP server of this head must say, and whether services and network do what booting needs.
 
+mod boards;
 mod check;
 mod dhcp;
 mod nfs;
@@ -12,7 +13,7 @@ use crate::domain::network::Network;
 use crate::domain::node::Node;
 use crate::netboot::dnsmasq::Host;
 use crate::print::Output;
-use crate::store::Examination;
+use crate::store::{Contents, Examination};
 use anyhow::bail;
 use clap::Subcommand;
 use std::path::PathBuf;
@@ -43,10 +44,10 @@ pub struct Render {
 ///
 /// # Errors
 /// When settings or store cannot be read, files cannot be written, or a check fails.
-pub fn run(command: &NetbootCommand, output: Output) -> anyhow::Result<()> {
+pub async fn run(command: &NetbootCommand, output: Output) -> anyhow::Result<()> {
     match command {
         NetbootCommand::Render(arguments) => render::render(arguments, output),
-        NetbootCommand::Check(arguments) => check::check(arguments, output),
+        NetbootCommand::Check(arguments) => check::check(arguments, output).await,
     }
 }
 
@@ -62,13 +63,13 @@ fn settings(arguments: &Render) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// The nodes of a coordinator that may be running; none before its first start.
-fn nodes(config: &Config) -> anyhow::Result<Vec<Node>> {
+/// What is in the store of a coordinator that may be running; none before its first start.
+fn contents(config: &Config) -> anyhow::Result<Option<Contents>> {
     let file = config.data_directory.join(STORE);
     if !file.exists() {
-        return Ok(Vec::new());
+        return Ok(None);
     }
-    Ok(Examination::open(&file)?.contents(&file)?.nodes)
+    Ok(Some(Examination::open(&file)?.contents(&file)?))
 }
 
 /// The nodes as dnsmasq knows them.

@@ -1,7 +1,7 @@
 //! `piseduce netboot render`: writes dnsmasq's settings, the list of boards and the NFS export, each in one step, and says what
 //! the services must be told then.
 
-use super::{Render, hosts, network_of, nodes, settings};
+use super::{Render, contents, hosts, network_of, settings};
 use crate::config::{Config, Nfs};
 use crate::domain::network::{Dhcp, Network};
 use crate::domain::node::Node;
@@ -76,7 +76,7 @@ pub(super) fn wanted(config: &Config, nodes: &[Node], arguments: &Render) -> Vec
 
 pub(super) fn render(arguments: &Render, output: Output) -> anyhow::Result<()> {
     let config = settings(arguments)?;
-    let nodes = nodes(&config)?;
+    let nodes = contents(&config)?.map(|contents| contents.nodes).unwrap_or_default();
     let mut changed = Vec::new();
     for wanted in wanted(&config, &nodes, arguments) {
         changed.push(write(&wanted)?);

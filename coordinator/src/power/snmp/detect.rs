@@ -91,6 +91,15 @@ pub async fn detect(settings: &SnmpSettings) -> Result<Detected, PowerError> {
     })
 }
 
+/// The bridge ports of the switch behind `settings` at which its spanning tree holds traffic back after a link comes up, with their
+/// state now.
+///
+/// # Errors
+/// When the switch does not answer, or refuses.
+pub async fn held_back(settings: &SnmpSettings) -> Result<BTreeMap<u32, &'static str>, PowerError> {
+    spanning_tree(&Agent::new(settings)).await
+}
+
 fn preset(vendor: Option<u32>, standard_ports: usize) -> (SnmpPreset, String) {
     let Some(number) = vendor else {
         return (SnmpPreset::Standard, "the switch names no vendor".into());

@@ -6,7 +6,7 @@ mod detect;
 mod presets;
 mod stations;
 
-pub use detect::{Detected, detect};
+pub use detect::{Detected, detect, held_back};
 
 use super::{Answer, Port, PortView, Power, PowerError, PowerSwitch, Reading, Station, Supply};
 use crate::domain::driver::{SnmpObjects, SnmpSettings};
