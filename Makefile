@@ -1,5 +1,6 @@
 # make test   everything that must hold          make demo   a deployment to look at
 # make rack   a rehearsal on virtual boards      make test-rack   the faults of the virtual rack, all of them
+# make bench  how long deployments take, beside what no software can beat
 # All need root and install the Debian packages that they miss.
 
 # sudo hides the toolchain of who called it.
@@ -12,7 +13,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: test demo rack test-rack setup
+.PHONY: test demo rack test-rack bench setup
 
 test: setup
 	.ci/test
@@ -27,6 +28,10 @@ rack: setup
 
 test-rack: setup
 	cargo test --quiet --workspace --test rack -- --test-threads 1
+
+bench: setup
+	cargo build --quiet --release --workspace --bins
+	@exec $(TARGET)/release/piseduce-bench
 
 setup:
 	@.ci/setup
