@@ -16,7 +16,7 @@ use piseduce_protocol::cause::CauseKind;
 use piseduce_protocol::id::Serial;
 use serde::Serialize;
 use std::collections::BTreeSet;
-use std::io::{IsTerminal as _, stdin};
+use std::io::{IsTerminal as _, stdin, stdout};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -99,9 +99,10 @@ pub(super) fn discover(
     Ok(())
 }
 
-/// Whether the person at the terminal wants what is proposed; without a terminal nobody is asked.
+/// Whether the person at the terminal wants what is proposed; nobody is asked who does not see it there.
 fn is_confirmed(output: Output, count: usize) -> Result<bool, ClientError> {
-    if output == Output::Json || count == 0 || !stdin().is_terminal() {
+    let is_seen = stdin().is_terminal() && stdout().is_terminal();
+    if output == Output::Json || count == 0 || !is_seen {
         return Ok(false);
     }
     print::aside(format_args!("register these {count} nodes as proposed? y or n"));

@@ -38,8 +38,10 @@ pub enum CopyError {
 /// What a copy did; sizes in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Copied {
-    /// Written to the card.
+    /// Of chunks that were written to the card.
     pub written: u64,
+    /// What of these went to the card: of a chunk that is not defined everywhere, its defined runs.
+    pub moved: u64,
     /// Found on the card as they should be.
     pub kept: u64,
     /// How long the card was busy with what was written.
@@ -63,13 +65,19 @@ pub fn copy(scene: Scene<'_>, source: &dyn Source, written: &ChunkSet) -> Result
         failed: AtomicBool::new(false),
         gate: Gate::default(),
         bytes_written: AtomicU64::new(0),
+        bytes_moved: AtomicU64::new(0),
         bytes_kept: AtomicU64::new(0),
     };
     in_parallel(WORKERS, || copy.work())?;
     let start = clock::now();
     scene.card.flush()?;
     let busy = copy.gate.busy() + clock::now().duration_since(start);
-    Ok(Copied { written: copy.bytes_written.into_inner(), kept: copy.bytes_kept.into_inner(), busy })
+    Ok(Copied {
+        written: copy.bytes_written.into_inner(),
+        moved: copy.bytes_moved.into_inner(),
+        kept: copy.bytes_kept.into_inner(),
+        busy,
+    })
 }
 
 struct Copy<'a> {
@@ -83,6 +91,7 @@ struct Copy<'a> {
     gate: Gate,
     total: u64,
     bytes_written: AtomicU64,
+    bytes_moved: AtomicU64,
     bytes_kept: AtomicU64,
 }
 
@@ -138,8 +147,9 @@ impl Copy<'_> {
         self.scene.withheld.hide(chunk::start(index), raw);
         let mask = self.scene.manifest.chunks[index].mask.as_deref();
         for run in chunk::defined_runs(mask, raw.len()) {
-            let offset = chunk::start(index) + run.start as u64;
+            let (offset, bytes) = (chunk::start(index) + run.start as u64, run.len() as u64);
             self.scene.card.write_at(&raw[run], offset)?;
+            self.bytes_moved.fetch_add(bytes, Ordering::SeqCst);
         }
         Ok(())
     }
@@ -230,6 +240,7 @@ mod tests {
         assert_eq!(written, [0, 1, 3, 4]);
         assert_eq!((copied.written, copied.kept), (sample.manifest.defined_bytes(), 0));
         assert!(!copied.busy.is_zero());
+        assert!(copied.moved > 0 && copied.moved < copied.written, "only what is defined: {copied:?}");
     }
 
     #[test]

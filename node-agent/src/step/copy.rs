@@ -10,7 +10,7 @@ impl Step<'_> {
         // Partitions of the card's earlier content would let others mount what is being overwritten.
         partition::agree(self.card, &[], self.task.cancel)?;
         let copied = copy::copy(self.scene(self.task.advance), self.head, &self.session.written)?;
-        (self.task.wrote)(copied.written, copied.busy);
+        (self.task.wrote)(copied.moved, copied.busy);
         Ok(format!("{} bytes written, {} were there already", copied.written, copied.kept))
     }
 
