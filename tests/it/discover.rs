@@ -1,13 +1,16 @@
 //! Boards that nobody registered are found port by port, told apart, and registered when somebody confirms it.
 
 use crate::firmware::{add_boot_root, quick};
+use piseduce_protocol::enrolment::BoardInventory;
+use piseduce_protocol::id::Serial;
+use piseduce_protocol::path;
 use piseduce_tests::board::EEPROM;
 use piseduce_tests::coordinator::Coordinator;
 use piseduce_tests::dnsmasq::Dnsmasq;
 use piseduce_tests::firmware::Model;
 use piseduce_tests::firmware::room::Room;
 use piseduce_tests::lab::{ADMIN, Lab, USER};
-use piseduce_tests::process::{command, program};
+use piseduce_tests::process::{command, program, run};
 use piseduce_tests::rack_network::{BRIDGE, HEAD, RackNetwork};
 use piseduce_tests::switch::SimulatedSwitch;
 use piseduce_tests::wait::wait_for;
@@ -96,6 +99,26 @@ fn an_invited_board_tells_in_the_boot_root_what_its_firmware_does_not() {
         }
         assert!(!switch.is_on(2));
         assert!(!lab.coordinator.logged().contains("piseduce.token="));
+        // Whoever was not invited is not believed, whatever it tells.
+        let inventory = BoardInventory {
+            serial: Serial(2),
+            mac: "dc:a6:32:00:00:02".into(),
+            model: "Raspberry Pi 5".into(),
+            memory_kib: 1,
+            card: None,
+            bootloader: vec![],
+        };
+        let body = lab.directory.path().join("told");
+        for (bytes, expected) in [(inventory.encode(), "404"), (b"\xff".to_vec(), "422")] {
+            fs::write(&body, bytes).unwrap();
+            let (data, url) = (
+                format!("@{}", body.display()),
+                format!("http://{}{}", lab.coordinator.nodes, path::enrolment(&"0".repeat(32))),
+            );
+            let code =
+                run("curl", &["-s", "-o", "/dev/null", "-w", "%{http_code}", "--data-binary", &data, &url]);
+            assert_eq!(code.unwrap(), expected);
+        }
     });
 }
 

@@ -86,6 +86,10 @@ fn qualify_with_head_down(model: Model, more: &str) -> (String, bool) {
         assert_eq!(lab.status(0), None, "nothing was begun");
         let named = "name = \"pi-1\"";
         let with = inventory.replace(named, &format!("{named}\nip = \"10.77.0.11\""));
+        let pi3 = with.replace("Raspberry Pi 4 Model B Rev 1.4", "Raspberry Pi 3 Model B Rev 1.2");
+        lab.coordinator.cli(ADMIN, &["node", "import", &lab.file("poe.toml", &pi3)]).unwrap();
+        let refused = lab.coordinator.cli(ADMIN, &qualify).unwrap_err().to_string();
+        assert!(refused.contains("is a Pi 3, which boots its card over the network only"), "{refused}");
         lab.coordinator.cli(ADMIN, &["node", "import", &lab.file("poe.toml", &with)]).unwrap();
         let output = lab.coordinator.cli_output(ADMIN, &qualify).unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -75,6 +75,10 @@ pub(super) fn qualify(
     };
     let qualified = until_interrupted(vec![], work).inspect_err(|error| {
         if matches!(error, ClientError::Interrupted(_)) {
+            if options.head_down {
+                // What cannot be said now ends by itself.
+                let _ = silence(connection, options, 0);
+            }
             print::aside(format_args!(
                 "the node stays as it is: `piseduce destroy {}` frees it",
                 options.node

@@ -31,6 +31,10 @@ async fn keep(
         return Err(ApiError::invalid(message, &format!("0 to {SECONDS_MAX} s are allowed")));
     }
     let conflict = |message: String, hint: &str| ApiError::conflict("no_silence", message, hint);
+    if known.node.attributes.is_pi3() {
+        let message = format!("node `{name}` is a Pi 3, which boots its card over the network only");
+        return Err(conflict(message, "without the head it stays dark until the head is back"));
+    }
     let silence = shared.silence.as_ref().ok_or_else(|| {
         conflict("this coordinator serves no TFTP".into(), "set netboot.tftp and restart the coordinator")
     })?;

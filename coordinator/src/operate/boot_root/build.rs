@@ -65,7 +65,8 @@ pub(super) struct Made {
 /// Makes a version in `roots`; what is half done is in `scratch`, on the same file system.
 ///
 /// # Errors
-/// When something that is needed is missing, which is named. Nothing is left of it then.
+/// When something that is needed is missing, which is named. Nothing is left of it then, but maybe an exported tree, which the next try
+/// finds whole.
 pub(super) async fn build(
     roots: &BootRoots,
     ingredients: &Ingredients,
