@@ -2,6 +2,7 @@
 //! proved by the virtual rack.
 
 use piseduce_tests::coordinator::{Coordinator, free_udp_address};
+use piseduce_tests::images::raspberry_pi_os;
 use piseduce_tests::lab::ADMIN;
 use piseduce_tests::process::run;
 use std::fs;
@@ -40,6 +41,17 @@ impl Head {
         let path = self.directory.path().join(name);
         fs::write(&path, bytes).unwrap();
         path.to_string_lossy().into_owned()
+    }
+
+    /// An image like Raspberry Pi OS's, of a kernel that says it is `release`, with modules of another one.
+    fn image(&self, name: &str, release: &str) -> String {
+        let (kernel, modules) =
+            (self.directory.path().join(format!("{name}.kernel")), self.directory.path().join("modules"));
+        fs::write(&kernel, format!("code Linux version {release} (host)")).unwrap();
+        fs::create_dir_all(modules.join("9.9.9")).unwrap();
+        let image = self.directory.path().join(format!("{name}.img"));
+        raspberry_pi_os::write(&image, &kernel, &modules).unwrap();
+        image.to_string_lossy().into_owned()
     }
 
     fn roots(&self) -> PathBuf {
@@ -134,6 +146,8 @@ fn a_boot_root_for_nfs_has_a_tree_that_everybody_may_read_in_a_directory_of_its_
 fn a_boot_root_that_cannot_be_made_says_why_and_leaves_nothing() {
     let head = Head::new();
     let (other, arm64) = (head.program("agent", 62), head.program("arm64", 183));
+    let image = head.image("other", "1.2.3-rpi-v8");
+    let no_kernel = head.image("none", "");
     let story = piseduce_tests::images::story().unwrap().to_string_lossy().into_owned();
     for (arguments, expected) in [
         (
@@ -148,6 +162,14 @@ fn a_boot_root_that_cannot_be_made_says_why_and_leaves_nothing() {
         (&["build", "--from-image", "/nowhere.img", "--ram", "--agent", &arm64], "/nowhere.img"),
         (&["build", "--from-image", &arm64, "--ram", "--agent", &arm64], "partition"),
         (&["build", "--from-image", &story, "--ram", "--agent", &arm64], "the image has no /lib/modules"),
+        (
+            &["build", "--from-image", &image, "--ram", "--agent", &arm64],
+            "the image has no modules for its kernel 1.2.3-rpi-v8",
+        ),
+        (
+            &["build", "--from-image", &no_kernel, "--ram", "--agent", &arm64],
+            "kernel8.img does not say which Linux it is",
+        ),
         (&["use", "lab"], "there is no boot root `lab`; there are none: `piseduce boot-root build`"),
     ] {
         let error = head.boot_root(arguments).unwrap_err().to_string();

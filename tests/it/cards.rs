@@ -115,7 +115,9 @@ fn a_byte_that_changes_between_copy_and_check_is_found_named_and_repaired() {
     let card: PassportView = lab.coordinator.get(ADMIN, &format!("cards/{}", &SANDISK[..6])).unwrap();
     assert_eq!((card.verdict.as_str(), card.node.as_str(), card.bytes), ("suspect", "pi-1", 1 << 30));
     let [copy, repair] = &card.copies[..] else { panic!("two copies: {card:?}") };
-    assert!(copy.bytes > 10 << 20 && copy.rate > 0 && repair.bytes <= 4 << 20, "{card:?}");
+    // Parts of the image are zeros, which a blank card has: how much of it is written depends on what is compared.
+    assert!(copy.bytes > 4 << 20 && copy.bytes <= 22 << 20 && copy.rate > 0, "{card:?}");
+    assert!((1..=4 << 20).contains(&repair.bytes), "{card:?}");
     assert_eq!(card.written, copy.bytes + repair.bytes);
     let [failure] = &card.failures[..] else { panic!("one failure: {card:?}") };
     assert!(failure.cause == "hash_mismatch" && failure.seen.starts_with("chunk 4"), "{card:?}");
@@ -123,5 +125,5 @@ fn a_byte_that_changes_between_copy_and_check_is_found_named_and_repaired() {
     assert!(shown.contains("suspect") && shown.contains("put it into another board"), "{shown}");
     assert!(lab.coordinator.cli(USER, &["card", "list"]).is_err(), "for administrators");
     let error = lab.coordinator.cli(ADMIN, &["card", "show", "ffff"]).unwrap_err().to_string();
-    assert!(error.contains("no card `ffff`") || error.contains("ffff"), "{error}");
+    assert!(error.contains("there is no card `ffff`"), "{error}");
 }
