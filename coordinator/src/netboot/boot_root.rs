@@ -235,6 +235,11 @@ impl BootRoots {
         Ok(versions)
     }
 
+    /// The file that describes a version of this name.
+    pub(super) fn description(&self, version: &str) -> PathBuf {
+        self.directory.join(version).join(DESCRIPTION)
+    }
+
     /// The version of this name.
     ///
     /// # Errors

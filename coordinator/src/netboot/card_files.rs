@@ -96,14 +96,23 @@ impl CardFiles {
         self.of_node(owner.serial).join(format!("{}-{}", owner.deployment, owner.run))
     }
 
+    /// The file that describes the set of this run.
+    pub(super) fn description_path(&self, owner: Owner) -> PathBuf {
+        self.set(owner).join(DESCRIPTION)
+    }
+
     /// What is in the set of this run, if it is complete.
     pub fn description(&self, owner: Owner) -> Option<Description> {
-        serde_json::from_slice(&fs::read(self.set(owner).join(DESCRIPTION)).ok()?).ok()
+        serde_json::from_slice(&fs::read(self.description_path(owner)).ok()?).ok()
     }
 
     /// Where the file is that firmware knows as `name`. Names on a card know no case.
     pub fn file(&self, owner: Owner, name: &str) -> Option<PathBuf> {
-        let description = self.description(owner)?;
+        self.file_in(&self.description(owner)?, owner, name)
+    }
+
+    /// The same where the description of the set is known.
+    pub(super) fn file_in(&self, description: &Description, owner: Owner, name: &str) -> Option<PathBuf> {
         let file = description.files.iter().find(|file| file.name.eq_ignore_ascii_case(name))?;
         Some(self.set(owner).join(FILES).join(&file.name))
     }

@@ -3,20 +3,21 @@
 //!
 //! It knows no sockets: see `tftp.rs`.
 
+use super::begun::{BegunRoots, Boot};
 use super::boot_root::{BootRoot, BootRoots};
-use super::card_files::{CardFiles, Owner};
+use super::card_files::{CardFiles, Description, Owner};
 use super::command_line::CommandLines;
 use super::question::{Novelty, Question, Questions, Whose, model_guess};
+use super::read_once::ReadOnce;
 use super::stranger::{Guest, Stranger, Strangers};
 use super::view::View;
 use crate::clock::{self, Instant};
 use crate::machine::event::Asked;
 use piseduce_protocol::enrolment::Invitation;
 use piseduce_protocol::id::{BootNumber, Serial};
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The file of the kernel command line.
 const COMMAND_LINE: &str = "cmdline.txt";
@@ -51,10 +52,10 @@ pub trait House: Send + Sync + 'static {
 }
 
 /// An answer.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// This file. When a kernel was sent whole, it is told to whom.
-    File(PathBuf, Option<Serial>),
+    /// This file.
+    File(ServedFile),
     /// These bytes.
     Text(String),
     /// There is no such file.
@@ -63,16 +64,26 @@ pub enum Answer {
     Refused,
 }
 
-/// Answers questions.
+/// A file that a firmware gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServedFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The registered node that gets it; none: an invited board.
+    pub node: Option<Serial>,
+    /// It is the kernel of a boot root: once it was sent whole, the desk is told.
+    pub is_kernel: bool,
+}
+
+/// Answers questions, many at once: what it reads from disk is read without a lock.
 pub struct Desk<H> {
     house: H,
-    roots: BootRoots,
     cards: CardFiles,
+    card_lists: ReadOnce<Description>,
     strangers: Strangers,
     lines: Arc<CommandLines>,
-    questions: Questions,
-    /// The boot root that a node began to fetch, which it gets to the end.
-    begun: HashMap<Serial, Arc<BootRoot>>,
+    questions: Mutex<Questions>,
+    roots: BegunRoots,
 }
 
 impl<H: House> Desk<H> {
@@ -84,16 +95,37 @@ impl<H: House> Desk<H> {
         strangers: Strangers,
         lines: Arc<CommandLines>,
     ) -> Self {
-        Desk { house, roots, cards, strangers, lines, questions: Questions::default(), begun: HashMap::new() }
+        Desk {
+            house,
+            cards,
+            card_lists: ReadOnce::default(),
+            strangers,
+            lines,
+            questions: Mutex::default(),
+            roots: BegunRoots::new(roots),
+        }
+    }
+
+    fn questions(&self) -> MutexGuard<'_, Questions> {
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A file was sent whole.
+    pub fn sent(&self, file: &ServedFile, now: Instant) {
+        let Some(serial) = file.node else { return };
+        self.questions().sent(serial, now);
+        if file.is_kernel {
+            self.kernel_sent(serial);
+        }
     }
 
     /// A kernel was sent whole.
-    pub fn kernel_sent(&self, serial: Serial) {
+    fn kernel_sent(&self, serial: Serial) {
         self.house.asked(serial, Asked::Kernel);
     }
 
-    /// What the board at `address`, whose hardware address is `mac`, gets for `name`.
-    pub fn answer(&mut self, address: IpAddr, mac: Option<&str>, name: &str, now: Instant) -> Answer {
+    /// What the board at `address`, whose hardware address is `mac`, gets for `name`. May wait for a disk.
+    pub fn answer(&self, address: IpAddr, mac: Option<&str>, name: &str, now: Instant) -> Answer {
         let Some(question) = Question::parse(name) else {
             tracing::warn!(%address, name, "refused: no firmware asks for such a name");
             return Answer::Refused;
@@ -110,67 +142,62 @@ impl<H: House> Desk<H> {
             return guest.map_or(Answer::NotFound, |guest| self.guest(&guest, &question));
         };
         self.strangers.forget(&known.mac);
-        let novelty = self.questions.ask(known.serial, known.boot, &question.file, now);
+        let novelty = self.questions().ask(known.serial, known.boot, &question.file, now);
         match novelty {
             Some(Novelty::Name) => self.house.asked(known.serial, Asked::New),
             Some(Novelty::Burst) => self.house.asked(known.serial, Asked::Again),
             None => {}
         }
+        if novelty == Some(Novelty::Burst) {
+            self.roots.forget(known.serial);
+        }
         match known.view {
             View::Card => self.card(known, &question),
             View::BootRoot(boot) => {
                 let words = self.lines.of(known.serial, boot);
-                self.boot_root(known, &question, novelty, &words)
+                self.boot_root(known, &question, &words)
             }
-            View::Hold => self.boot_root(known, &question, novelty, ""),
+            View::Hold => self.boot_root(known, &question, ""),
         }
     }
 
     /// A bootloader that finds nothing goes on to the card at once. A Pi 3 does not: it gets the boot files that its agent uploaded,
     /// with the words for this card.
-    fn card(&mut self, known: &Known, question: &Question) -> Answer {
-        let Some(owner) = known.card.filter(|owner| self.cards.description(*owner).is_some()) else {
+    fn card(&self, known: &Known, question: &Question) -> Answer {
+        let Some((owner, list)) = known.card.and_then(|owner| Some((owner, self.card_list(owner)?))) else {
             return Answer::NotFound;
         };
         let is_bare = question.whose == Whose::Asker;
         if is_bare && question.file != SECOND_STAGE {
             return Answer::NotFound;
         }
-        match self.cards.file(owner, &question.file) {
-            Some(path) => Answer::File(path, None),
-            // An image without one is begun by the boot root's.
-            None if question.file == SECOND_STAGE => {
-                match self.root(known).and_then(|root| root.file(SECOND_STAGE)) {
-                    Some(path) => Answer::File(path, None),
-                    None => Answer::NotFound,
-                }
-            }
-            None => Answer::NotFound,
-        }
+        let of_card = self.cards.file_in(&list, owner, &question.file);
+        // An image without a second stage is begun by the boot root's.
+        let of_root = || self.root(known)?.file(SECOND_STAGE);
+        let path = of_card.or_else(|| (question.file == SECOND_STAGE).then(of_root).flatten());
+        path.map_or(Answer::NotFound, |path| {
+            Answer::File(ServedFile { path, node: Some(known.serial), is_kernel: false })
+        })
+    }
+
+    /// The list of the boot files of this run, if they are complete.
+    fn card_list(&self, owner: Owner) -> Option<Arc<Description>> {
+        let path = self.cards.description_path(owner);
+        self.card_lists.get(&path, || self.cards.description(owner).ok_or(())).ok()
     }
 
     /// An invited board gets the boot root without credentials, and tells there what it is.
     fn guest(&self, guest: &Guest, question: &Question) -> Answer {
         // A guess begins with the words that the device tree of such a board has, too.
         let model = guest.model.and_then(|guess| guess.get(..4)).map(|guess| format!("Raspberry {guess}"));
-        let version = self.roots.chosen_for("", &model.unwrap_or_default());
-        let Some(root) = version.and_then(|version| self.roots.read(&version).ok()) else {
+        let Ok(Some(root)) = self.roots.chosen_for("", &model.unwrap_or_default()) else {
             return Answer::NotFound;
         };
         let invitation = Invitation { head: self.lines.head.clone(), ticket: guest.ticket.clone() };
         self.of_root(&root, question, &invitation.render(), None)
     }
 
-    fn boot_root(
-        &mut self,
-        known: &Known,
-        question: &Question,
-        novelty: Option<Novelty>,
-        words: &str,
-    ) -> Answer {
-        if novelty == Some(Novelty::Burst) {
-            self.begun.remove(&known.serial);
-        }
+    fn boot_root(&self, known: &Known, question: &Question, words: &str) -> Answer {
         let Some(root) = self.root(known) else { return Answer::NotFound };
         self.of_root(&root, question, words, Some(known.serial))
     }
@@ -187,31 +214,26 @@ impl<H: House> Desk<H> {
             return Answer::Text(format!("{common} {words}\n").replace(" \n", "\n"));
         }
         match root.file(&question.file) {
-            Some(path) => Answer::File(path, who.filter(|_| is_kernel(&question.file))),
+            Some(path) => {
+                let is_kernel = is_kernel(&question.file);
+                Answer::File(ServedFile { path, node: who, is_kernel })
+            }
             None => Answer::NotFound,
         }
     }
 
     /// The boot root of this boot of a node.
-    fn root(&mut self, known: &Known) -> Option<Arc<BootRoot>> {
-        if let Some(root) = self.begun.get(&known.serial) {
-            return Some(root.clone());
+    fn root(&self, known: &Known) -> Option<Arc<BootRoot>> {
+        let Known { serial, boot: number, name, model, .. } = known;
+        let boot = Boot { serial: *serial, number: *number, name, model };
+        let root = self.roots.of(boot).unwrap_or_else(|error| {
+            tracing::warn!(node = %serial, %error, "the boot root cannot be used");
+            None
+        });
+        if root.is_none() {
+            tracing::warn!(node = %serial, "asks for the boot root, and there is none in boot-roots/current of the data directory");
         }
-        let Some(version) = self.roots.chosen_for(&known.name, &known.model) else {
-            tracing::warn!(node = %known.serial, "asks for the boot root, and there is none in boot-roots/current of the data directory");
-            return None;
-        };
-        match self.roots.read(&version) {
-            Ok(root) => {
-                let root = Arc::new(root);
-                self.begun.insert(known.serial, root.clone());
-                Some(root)
-            }
-            Err(error) => {
-                tracing::warn!(node = %known.serial, %error, "the boot root cannot be used");
-                None
-            }
-        }
+        root
     }
 
     /// Whoever asks is not who it says, or nobody that is registered.
@@ -285,6 +307,7 @@ mod tests {
     struct Bench {
         nodes: Nodes,
         strangers: Strangers,
+        roots: BootRoots,
         desk: Desk<Nodes>,
         _scratch: tempfile::TempDir,
     }
@@ -315,8 +338,8 @@ mod tests {
         };
         let strangers = Strangers::default();
         let cards = CardFiles::at(scratch.path().join("card-files"));
-        let desk = Desk::new(nodes.clone(), roots, cards, strangers.clone(), Arc::new(lines));
-        Bench { nodes, strangers, desk, _scratch: scratch }
+        let desk = Desk::new(nodes.clone(), roots.clone(), cards, strangers.clone(), Arc::new(lines));
+        Bench { nodes, strangers, roots, desk, _scratch: scratch }
     }
 
     fn add_root(roots: &Path, version: &str) {
@@ -331,7 +354,7 @@ mod tests {
     }
 
     impl Bench {
-        fn ask(&mut self, name: &str) -> Answer {
+        fn ask(&self, name: &str) -> Answer {
             self.desk.answer(ADDRESS, Some(MAC), name, Instant(1000))
         }
         fn change(&self, change: impl FnOnce(&mut Known)) {
@@ -341,17 +364,17 @@ mod tests {
 
     fn path(answer: Answer) -> String {
         match answer {
-            Answer::File(path, _) => path.to_string_lossy().into_owned(),
+            Answer::File(file) => file.path.to_string_lossy().into_owned(),
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn the_boot_root_is_served_below_the_prefix_with_the_token_of_this_boot() {
-        let mut bench = bench(View::BootRoot(BootNumber(3)));
+        let bench = bench(View::BootRoot(BootNumber(3)));
         assert!(path(bench.ask("000000ab/start4.elf")).ends_with("one/files/start4.elf"));
         assert!(
-            matches!(bench.ask("000000ab/kernel8.img"), Answer::File(_, Some(serial)) if serial.short() == 0xab)
+            matches!(bench.ask("000000ab/kernel8.img"), Answer::File(file) if file.is_kernel && file.node.is_some())
         );
         let Answer::Text(line) = bench.ask("000000ab/cmdline.txt") else { panic!("no command line") };
         assert!(line.starts_with("panic=10 piseduce.site=main ") && line.ends_with('\n'), "{line}");
@@ -366,7 +389,7 @@ mod tests {
 
     #[test]
     fn nobody_but_the_node_itself_gets_its_token() {
-        let mut bench = bench(View::BootRoot(BootNumber(3)));
+        let bench = bench(View::BootRoot(BootNumber(3)));
         for mac in [None, Some("dc:a6:32:00:00:02")] {
             let answer = bench.desk.answer(ADDRESS, mac, "000000ab/cmdline.txt", Instant(0));
             assert!(matches!(answer, Answer::NotFound), "{answer:?}");
@@ -379,7 +402,7 @@ mod tests {
 
     #[test]
     fn a_node_that_is_to_boot_its_card_finds_nothing() {
-        let mut bench = bench(View::Card);
+        let bench = bench(View::Card);
         for name in ["000000ab/start4.elf", "000000ab/cmdline.txt", "bootcode.bin"] {
             assert!(matches!(bench.ask(name), Answer::NotFound), "{name}");
         }
@@ -388,7 +411,7 @@ mod tests {
 
     #[test]
     fn a_pi_3_gets_the_boot_files_of_its_card_and_nobody_elses() {
-        let mut bench = bench(View::Card);
+        let bench = bench(View::Card);
         let serial = Serial(0x1000_0000_0000_00ab);
         let owner = Owner { serial, deployment: DeploymentId(7), run: Run(1) };
         let mut list = Vec::new();
@@ -417,25 +440,53 @@ mod tests {
 
     #[test]
     fn a_boot_that_began_with_one_boot_root_ends_with_it() {
-        let mut bench = bench(View::Hold);
+        let bench = bench(View::Hold);
         assert!(path(bench.ask("000000ab/start4.elf")).contains("/one/"));
-        bench.desk.roots.choose("two", &Whom::All).unwrap();
+        bench.roots.choose("two", &Whom::All).unwrap();
         assert!(path(bench.ask("000000ab/kernel8.img")).contains("/one/"));
         let later = bench.desk.answer(ADDRESS, Some(MAC), "000000ab/start4.elf", Instant(60_000));
         assert!(path(later).contains("/two/"));
-        bench.desk.roots.choose("one", &Whom::Node("pi-1".into())).unwrap();
+        bench.roots.choose("one", &Whom::Node("pi-1".into())).unwrap();
         let own = bench.desk.answer(ADDRESS, Some(MAC), "000000ab/start4.elf", Instant(120_000));
         assert!(path(own).contains("/one/"), "its own, not the current one");
     }
 
     #[test]
+    fn a_new_boot_begins_with_the_boot_root_that_is_chosen_then() {
+        let bench = bench(View::BootRoot(BootNumber(3)));
+        assert!(path(bench.ask("000000ab/start4.elf")).contains("/one/"));
+        bench.roots.choose("two", &Whom::All).unwrap();
+        bench.change(|known| (known.boot, known.view) = (BootNumber(4), View::BootRoot(BootNumber(4))));
+        assert!(path(bench.ask("000000ab/start4.elf")).contains("/two/"), "its first question is a new name");
+        bench.roots.choose("one", &Whom::Node("pi-1".into())).unwrap();
+        assert!(path(bench.ask("000000ab/kernel8.img")).contains("/two/"), "this boot goes on");
+        bench.change(|known| (known.boot, known.view) = (BootNumber(5), View::BootRoot(BootNumber(5))));
+        assert!(path(bench.ask("000000ab/kernel8.img")).contains("/one/"));
+        bench.roots.choose_no_other(&Whom::Node("pi-1".into())).unwrap();
+        bench.change(|known| (known.boot, known.view) = (BootNumber(6), View::BootRoot(BootNumber(6))));
+        assert!(path(bench.ask("000000ab/kernel8.img")).contains("/two/"));
+    }
+
+    #[test]
+    fn a_file_that_takes_long_is_no_new_boot() {
+        let bench = bench(View::Hold);
+        let at = |name: &str, at| bench.desk.answer(ADDRESS, Some(MAC), name, Instant(at));
+        at("000000ab/config.txt", 0);
+        let Answer::File(kernel) = at("000000ab/kernel8.img", 100) else { panic!("no kernel") };
+        bench.roots.choose("two", &Whom::All).unwrap();
+        bench.desk.sent(&kernel, Instant(20_000));
+        assert!(path(at("000000ab/kernel8.img", 20_100)).contains("/one/"));
+        assert!(path(at("000000ab/kernel8.img", 29_000)).contains("/two/"));
+    }
+
+    #[test]
     fn strangers_get_nothing_and_are_seen() {
-        let mut bench = bench(View::Hold);
+        let bench = bench(View::Hold);
         let mac = "dc:a6:32:09:09:09";
         let answer = bench.desk.answer(ADDRESS, Some(mac), "00c0ffee/start4.elf", Instant(0));
         assert!(matches!(answer, Answer::NotFound));
         assert!(bench.strangers.invite(mac, "00ff", Instant(0)));
-        let mut ask = |name: &str, at| bench.desk.answer(ADDRESS, Some(mac), name, Instant(at));
+        let ask = |name: &str, at| bench.desk.answer(ADDRESS, Some(mac), name, Instant(at));
         let Answer::Text(line) = ask("00c0ffee/cmdline.txt", 1) else { panic!("no command line") };
         assert!(
             line.starts_with("panic=10 piseduce.head=") && line.ends_with(" piseduce.invitation=00ff\n"),

@@ -1,6 +1,7 @@
 //! What a node's firmware gets when it asks.
 
 pub mod alarm;
+mod begun;
 pub mod boot_root;
 pub mod card_files;
 pub mod command_line;
@@ -13,6 +14,7 @@ pub mod neighbour;
 pub mod nfs;
 pub mod overhear;
 pub mod question;
+mod read_once;
 pub mod silence;
 pub mod stranger;
 pub mod tftp;

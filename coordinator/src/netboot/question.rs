@@ -111,6 +111,13 @@ impl Questions {
         }
         is_burst.then_some(Novelty::Burst)
     }
+
+    /// A node got a file whole: its firmware did not pause while it was sent, however long that took.
+    pub fn sent(&mut self, serial: Serial, now: Instant) {
+        if let Some(asked) = self.boots.get_mut(&serial) {
+            asked.last = asked.last.max(now);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -163,5 +170,7 @@ mod tests {
         assert_eq!(ask(1, "b", 9), Some(Novelty::Burst));
         assert_eq!(ask(1, "a", 9), None);
         assert_eq!(ask(2, "a", 10), Some(Novelty::Name));
+        questions.sent(Serial(1), at(20));
+        assert_eq!(questions.ask(Serial(1), BootNumber(2), "a", at(21)), None, "a large file took 10 s");
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! What is asked, and for whom, is decided at the desk; transfers are `async-tftp`'s.
 
-use super::desk::{Answer, Desk, House};
+use super::desk::{Answer, Desk, House, ServedFile};
 use super::silence::Silence;
 use crate::clock;
 use async_tftp::packet;
@@ -15,7 +15,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ impl<H: House> Server<H> {
         let socket = UdpSocket::bind(address).map_err(wrong)?;
         let bound = socket.local_addr().map_err(wrong)?;
         let silence = Silence::of(socket.try_clone().map_err(wrong)?);
-        let builder = TftpServerBuilder::with_handler(Handing { desk: Arc::new(Mutex::new(desk)), mac_of });
+        let builder = TftpServerBuilder::with_handler(Handing { desk: Arc::new(desk), mac_of });
         let server = builder.std_socket(socket).map_err(|error| wrong(io::Error::other(error)))?;
         let server = server.timeout(RESEND_AFTER).max_send_retries(RESENDS_MAX).build().await;
         let server = server.map_err(|error| wrong(io::Error::other(error)))?;
@@ -88,12 +88,8 @@ impl<H: House> Server<H> {
 type MacOf = fn(IpAddr) -> Option<String>;
 
 struct Handing<H> {
-    desk: Arc<Mutex<Desk<H>>>,
+    desk: Arc<Desk<H>>,
     mac_of: MacOf,
-}
-
-fn lock<H>(desk: &Mutex<Desk<H>>) -> MutexGuard<'_, Desk<H>> {
-    desk.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<H: House> Handler for Handing<H> {
@@ -107,15 +103,12 @@ impl<H: House> Handler for Handing<H> {
     ) -> Result<(Sending, Option<u64>), packet::Error> {
         let mac = mac_of(self.mac_of, client.ip()).await;
         let name = path.to_str().unwrap_or_default();
-        let answer = lock(&self.desk).answer(client.ip(), mac.as_deref(), name, clock::now());
+        let answer = self.desk.answer(client.ip(), mac.as_deref(), name, clock::now());
         tracing::debug!(address = %client.ip(), mac, name, ?answer, "TFTP");
         match answer {
-            Answer::File(path, kernel_of) => {
-                let told = kernel_of.map(|serial| {
-                    let desk = self.desk.clone();
-                    Box::new(move || lock(&desk).kernel_sent(serial)) as Told
-                });
-                file(&path, told)
+            Answer::File(ServedFile { path, node, is_kernel }) => {
+                let (desk, served) = (self.desk.clone(), ServedFile { path: path.clone(), node, is_kernel });
+                file(&path, Some(Box::new(move || desk.sent(&served, clock::now()))))
             }
             Answer::Text(text) => {
                 let bytes = text.into_bytes();
@@ -221,6 +214,7 @@ mod tests {
     use piseduce_protocol::seal::SiteKey;
     use piseduce_protocol::topic::Site;
     use std::fs;
+    use std::sync::Mutex;
 
     const MAC: &str = "dc:a6:32:00:00:01";
 
