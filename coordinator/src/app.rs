@@ -13,7 +13,7 @@ use crate::netboot::tftp::{Server, TftpError};
 use crate::netboot::{Alarms, CommandLines, Strangers, neighbour};
 use crate::power::Lines;
 use crate::runner::{Board, Outside, Runner, card_watch, housekeeping, jobs};
-use crate::{service_manager, signal};
+use crate::{descriptors, service_manager, signal};
 use anyhow::Context as _;
 use broker::{Broker, Door};
 use netboot::{Netboot, Nodes};
@@ -36,6 +36,8 @@ async fn bind(what: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
 /// When something cannot be opened or bound, or the store or the broker fails: the service manager starts
 /// the coordinator again, and it goes on from what it saved.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
+    let open_files_max = descriptors::raise();
+    tracing::debug!(open_files_max, "limit of open files");
     let data = DataDirectory::open(&config.data_directory)?;
     let _only_one = data.lock()?;
     let credentials = Credentials::new(data.site_key()?);
@@ -186,7 +188,7 @@ type Serving = tokio::task::JoinHandle<std::io::Result<()>>;
 
 fn serve_http(listener: TcpListener, routes: axum::Router, mut stopped: watch::Receiver<bool>) -> Serving {
     tokio::spawn(async move {
-        let serving = axum::serve(listener, routes);
+        let serving = axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>());
         let stop = async move { drop(stopped.wait_for(|stop| *stop).await) };
         tokio::select! {
             result = async { serving.await } => result,

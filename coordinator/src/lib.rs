@@ -10,6 +10,7 @@ pub mod config;
 pub mod console;
 pub mod credentials;
 pub mod data_directory;
+pub mod descriptors;
 pub mod domain;
 pub mod http;
 pub mod image;
