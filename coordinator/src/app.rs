@@ -15,11 +15,12 @@ use crate::power::Lines;
 use crate::runner::{Board, Outside, Runner, card_watch, housekeeping, jobs};
 use crate::{descriptors, service_manager, signal};
 use anyhow::Context as _;
+use axum::serve::ListenerExt as _;
 use broker::{Broker, Door};
 use netboot::{Netboot, Nodes};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 /// What the link heard and the runner has not taken in yet.
@@ -188,7 +189,8 @@ type Serving = tokio::task::JoinHandle<std::io::Result<()>>;
 
 fn serve_http(listener: TcpListener, routes: axum::Router, mut stopped: watch::Receiver<bool>) -> Serving {
     tokio::spawn(async move {
-        let serving = axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>());
+        let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
+        let serving = axum::serve(listener.tap_io(send_at_once), routes);
         let stop = async move { drop(stopped.wait_for(|stop| *stop).await) };
         tokio::select! {
             result = async { serving.await } => result,
@@ -196,6 +198,12 @@ fn serve_http(listener: TcpListener, routes: axum::Router, mut stopped: watch::R
             () = stop => Ok(()),
         }
     })
+}
+
+/// Answers are small, and the last part of one must not wait until the peer has acknowledged the part before it.
+fn send_at_once(socket: &mut TcpStream) {
+    // A socket that cannot do so works all the same.
+    let _ = socket.set_nodelay(true);
 }
 
 fn http_ended(whom: &str, result: Result<std::io::Result<()>, tokio::task::JoinError>) -> anyhow::Error {

@@ -258,6 +258,8 @@ impl Listener {
         pauses: &mut Backoff,
     ) -> Result<(), LinkError> {
         events.network_options.set_connection_timeout(CONNECT_SECONDS);
+        // Else a report waits for the acknowledgement of what was sent before it, which the peer delays by 40 ms.
+        events.network_options.set_tcp_nodelay(true);
         let mut last_acknowledged = clock::now();
         loop {
             let event = events.poll().await.map_err(|error| LinkError::Connection(Box::new(error)))?;

@@ -47,6 +47,8 @@ pub(super) fn connect(settings: &LinkSettings) -> (AsyncClient, EventLoop) {
 /// Polls rumqttc, which connects only while it is polled, and never waits for its own requests.
 pub(super) async fn poll(mut event_loop: EventLoop, events: mpsc::Sender<Polled>) {
     event_loop.network_options.set_connection_timeout(CONNECT_SECONDS);
+    // Else a command waits for the acknowledgement of what was sent before it, which the peer delays by 40 ms.
+    event_loop.network_options.set_tcp_nodelay(true);
     let mut answered = false;
     loop {
         let polled = match event_loop.poll().await {
