@@ -142,6 +142,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         cards: data.card_files(),
         questions: Mutex::default(),
         head,
+        networks: config.netboot.networks.clone(),
         hold: config.hold,
         instance,
     });

@@ -2,6 +2,7 @@
 //! which files those are, and how an upload is proved to come from the node.
 
 use crate::id::Hash;
+use crate::model::{Generation, Model};
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -24,12 +25,10 @@ pub const SECOND_STAGE: &str = "bootcode.bin";
 /// What that fetches next; without it a Pi 3 boots nothing.
 pub const START: &str = "start.elf";
 
-/// How the models begin whose boot ROM looks at the card first and boots nothing of it over the network.
-const MODELS: [&str; 2] = ["Raspberry Pi 3", "Raspberry Pi Compute Module 3"];
-
-/// Whether a board of this model boots its card only with boot files that the head node serves.
+/// Whether a board of this model boots its card only with boot files that the head node serves: its boot ROM looks at the card
+/// first, and boots nothing of it once it has asked the network.
 pub fn needs_boot_files(model: &str) -> bool {
-    MODELS.iter().any(|start| model.starts_with(start))
+    Model::of(model).generation() == Generation::Three
 }
 
 /// A file of a list.

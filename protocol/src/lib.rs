@@ -16,6 +16,7 @@ pub mod command;
 pub mod enrolment;
 pub mod id;
 pub mod manifest;
+pub mod model;
 pub mod path;
 pub mod report;
 pub mod seal;

@@ -1,6 +1,7 @@
 //! The stories: what a user can rely on, told against the real programs.
 #![expect(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
 
+mod addresses;
 mod admission;
 mod backup;
 mod boot_root;

@@ -14,6 +14,7 @@ use crate::print::{self, Output};
 use clap::Args;
 use piseduce_protocol::cause::CauseKind;
 use piseduce_protocol::id::Serial;
+use piseduce_protocol::model::Model;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, stdin, stdout};
@@ -289,7 +290,7 @@ fn registered_model(guess: &str) -> &'static str {
         _ if guess.contains("Pi 5") => "Raspberry Pi 5",
         _ if guess.contains("Pi 4") => "Raspberry Pi 4",
         _ if guess.contains("Pi 3") => "Raspberry Pi 3",
-        _ => "",
+        _ => Model::Other.name(),
     }
 }
 

@@ -3,6 +3,7 @@
 //! and release notes; no board was tried.
 
 use piseduce_protocol::cause::{Cause, CauseKind};
+use piseduce_protocol::model::{Generation, Model};
 use std::collections::BTreeMap;
 
 /// What a site does about a finding.
@@ -180,7 +181,8 @@ pub fn examine(model: &str, facts: &[(String, String)]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut found = |kind, seen: String| findings.push(Finding { kind, seen });
     let disk = fact("usb-storage");
-    if model.contains("Pi 3") {
+    let generation = Model::of(model).generation();
+    if generation == Generation::Three {
         if let Some(disk) = disk {
             found(
                 CauseKind::UsbFirst,
@@ -209,8 +211,10 @@ pub fn examine(model: &str, facts: &[(String, String)]) -> Vec<Finding> {
             "WAIT_FOR_POWER_BUTTON=1: the board may stay off when its power returns".into(),
         );
     }
-    let is_pi5 = ["Pi 5", "Compute Module 5"].iter().any(|name| model.contains(name));
-    if is_read && is_pi5 && fact("BOOT_WATCHDOG_TIMEOUT").is_none_or(|seconds| seconds == "0") {
+    if is_read
+        && generation == Generation::Five
+        && fact("BOOT_WATCHDOG_TIMEOUT").is_none_or(|seconds| seconds == "0")
+    {
         let seen = "BOOT_WATCHDOG_TIMEOUT is not set: a transfer that stops leaves the board dark until its power is cut";
         found(CauseKind::NoBootWatchdog, seen.into());
     }

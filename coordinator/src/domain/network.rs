@@ -131,6 +131,17 @@ impl Network {
         address & mask == u32::from(self.head) & mask && host != 0 && host != !mask
     }
 
+    /// Whose address this is on the network already, if no board may have it there.
+    pub fn taken_by(&self, address: Ipv4Addr) -> Option<&'static str> {
+        match address {
+            _ if address == self.head => Some("this head's own address"),
+            _ if self.gateway == Some(address) => Some("the gateway's address"),
+            _ if address == self.broadcast() => Some("the address of everybody"),
+            _ if address == self.subnet().address => Some("the network's own name"),
+            _ => None,
+        }
+    }
+
     /// The network, if it can be one.
     ///
     /// # Errors
@@ -205,6 +216,12 @@ mod tests {
         {
             assert_eq!(network.has(address.parse().unwrap()), is_in, "{address}");
         }
+        let gateway = Some(Ipv4Addr::new(10, 0, 0, 254));
+        let network = Network { gateway, ..network };
+        for address in ["10.0.0.0", "10.0.0.1", "10.0.0.254", "10.0.0.255"] {
+            assert!(network.taken_by(address.parse().unwrap()).is_some(), "{address}");
+        }
+        assert_eq!(network.taken_by(Ipv4Addr::new(10, 0, 0, 7)), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::deployment::{Deployment, Owed};
 use crate::clock::UnixMs;
 use piseduce_protocol::command::Wipe;
 use piseduce_protocol::id::{BootNumber, Serial};
+use piseduce_protocol::model::{Generation, Model, ModelUnknown};
 use piseduce_protocol::topic::check_level;
 use std::net::Ipv4Addr;
 
@@ -109,6 +110,41 @@ pub enum NodeError {
         "MAC address `{0}` of node {1} is not allowed: six pairs of hex digits such as dc:a6:32:01:36:c2"
     )]
     Mac(String, String),
+    /// No board has it.
+    #[error("MAC address `{mac}` of node {node} is not allowed: it is {what}, which no board has")]
+    MacOfNobody {
+        /// The address.
+        mac: String,
+        /// The node.
+        node: String,
+        /// What it is instead.
+        what: &'static str,
+    },
+    /// A board's serial number is never zero.
+    #[error(
+        "node {0} has the serial number 0: `cat /proc/device-tree/serial-number` on the board, or its label, tells it"
+    )]
+    Serial(String),
+    /// Not in the list.
+    #[error("model `{model}` of node {node} is not known: {source}")]
+    Model {
+        /// What was given.
+        model: String,
+        /// The node.
+        node: String,
+        /// What is allowed.
+        source: ModelUnknown,
+    },
+    /// No board can have it.
+    #[error("IP address {ip} of node {node} is not allowed: it is {what}")]
+    Ip {
+        /// The address.
+        ip: Ipv4Addr,
+        /// The node.
+        node: String,
+        /// What it is instead.
+        what: &'static str,
+    },
     /// An outlet must be named.
     #[error("node {0} has no port: name the outlet of its switch, such as 1")]
     Port(String),
@@ -126,17 +162,23 @@ pub enum NodeError {
 }
 
 impl NodeAttributes {
+    /// Its model.
+    pub fn model(&self) -> Model {
+        Model::of(&self.model)
+    }
+
     /// Whether it is a Pi 3, whose boot ROM loads slowly, gives up early, and does not try again.
     pub fn is_pi3(&self) -> bool {
-        self.model.contains("Pi 3")
+        self.model().generation() == Generation::Three
     }
 
     /// What it may draw at most, in watts.
     pub fn watts_max(&self) -> u32 {
-        self.watts.unwrap_or(if self.model.contains("Pi 5") { WATTS_802_3AT } else { WATTS_802_3AF })
+        let is_pi5 = self.model().generation() == Generation::Five;
+        self.watts.unwrap_or(if is_pi5 { WATTS_802_3AT } else { WATTS_802_3AF })
     }
 
-    /// Checks name, address and port; writes the address in its one form.
+    /// Checks every attribute; writes address and model in their one form.
     ///
     /// # Errors
     /// Every [`NodeError`].
@@ -145,11 +187,13 @@ impl NodeAttributes {
         if check_level(&self.name).is_err() || dashes {
             return Err(NodeError::Name(self.name));
         }
-        let mac = self.mac.to_ascii_lowercase().replace('-', ":");
-        let pairs: Vec<&str> = mac.split(':').collect();
-        let pair = |text: &&str| text.len() == 2 && text.bytes().all(|b| b.is_ascii_hexdigit());
-        if pairs.len() != 6 || !pairs.iter().all(pair) {
-            return Err(NodeError::Mac(self.mac, self.name));
+        self.mac = checked_mac(&self.mac, &self.name)?;
+        if self.serial == Serial(0) {
+            return Err(NodeError::Serial(self.name));
+        }
+        self.model = checked_model(self.model, &self.name)?;
+        if let Some((ip, what)) = self.ip.and_then(|ip| Some((ip, not_a_board(ip)?))) {
+            return Err(NodeError::Ip { ip, node: self.name, what });
         }
         if self.port.trim().is_empty() {
             return Err(NodeError::Port(self.name));
@@ -162,8 +206,50 @@ impl NodeAttributes {
         if let Some(Err(why)) = self.console.as_ref().map(ConsoleSettings::check) {
             return Err(NodeError::Console { node: self.name, why });
         }
-        self.mac = mac;
         Ok(self)
+    }
+}
+
+/// A hardware address in its one form, lower case with colons.
+fn checked_mac(given: &str, node: &str) -> Result<String, NodeError> {
+    let mac = given.to_ascii_lowercase().replace('-', ":");
+    let pairs: Vec<&str> = mac.split(':').collect();
+    let byte = |pair: &&str| u8::from_str_radix(pair, 16).ok().filter(|_| pair.len() == 2);
+    let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
+    let is_hex = mac.bytes().all(|b| b.is_ascii_hexdigit() || b == b':');
+    let bytes = bytes.filter(|bytes| bytes.len() == 6 && is_hex);
+    let bytes = bytes.ok_or_else(|| NodeError::Mac(given.into(), node.into()))?;
+    let what = if bytes.iter().all(|byte| *byte == 0) {
+        "zero"
+    } else if bytes.iter().all(|byte| *byte == 0xff) {
+        "that of everybody"
+    } else if bytes[0] & 1 == 1 {
+        // The lowest bit of the first byte: a group's address (IEEE 802).
+        "that of a group (multicast)"
+    } else {
+        return Ok(mac);
+    };
+    Err(NodeError::MacOfNobody { mac, node: node.into(), what })
+}
+
+/// The name of a model: as a device tree has it, whatever was typed.
+fn checked_model(given: String, node: &str) -> Result<String, NodeError> {
+    match given.parse::<Model>() {
+        // With its revision, if there is one.
+        Ok(model) if given.starts_with(model.name()) => Ok(given),
+        Ok(model) => Ok(model.name().into()),
+        Err(source) => Err(NodeError::Model { model: given, node: node.into(), source }),
+    }
+}
+
+/// What an address is that no board can have on any network.
+fn not_a_board(ip: Ipv4Addr) -> Option<&'static str> {
+    match ip {
+        _ if ip.is_unspecified() => Some("no address"),
+        _ if ip.is_broadcast() => Some("that of everybody"),
+        _ if ip.is_loopback() => Some("each machine's own"),
+        _ if ip.is_multicast() => Some("that of a group (multicast)"),
+        _ => None,
     }
 }
 
@@ -176,7 +262,7 @@ mod tests {
             name: name.into(),
             serial: Serial(1),
             mac: mac.into(),
-            model: String::new(),
+            model: "4B".into(),
             switch: "sw".into(),
             port: "1".into(),
             watts: None,
@@ -208,5 +294,27 @@ mod tests {
         for mac in ["", "dc:a6:32:01:36", "dc:a6:32:01:36:c2:00", "dc:a6:32:01:36:zz", "dca6320136c2"] {
             assert!(matches!(node("pi", mac), Err(NodeError::Mac(..))), "{mac}");
         }
+    }
+
+    #[test]
+    fn addresses_serial_numbers_and_models_that_no_board_has_are_refused() {
+        let good = node("pi", "dc:a6:32:01:36:c2").unwrap();
+        assert_eq!(good.model, "Raspberry Pi 4 Model B", "however it is typed");
+        for mac in ["00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01", "33:33:00:00:00:01"] {
+            assert!(matches!(node("pi", mac), Err(NodeError::MacOfNobody { .. })), "{mac}");
+        }
+        assert!(node("pi", "02:13:37:00:00:04").is_ok(), "an address of somebody's own choice");
+        let of_serial = NodeAttributes { serial: Serial(0), ..good.clone() };
+        assert_eq!(of_serial.checked(), Err(NodeError::Serial("pi".into())));
+        for ip in ["0.0.0.0", "255.255.255.255", "127.0.0.1", "224.0.0.1"] {
+            let of_ip = NodeAttributes { ip: Some(ip.parse().unwrap()), ..good.clone() };
+            assert!(matches!(of_ip.checked(), Err(NodeError::Ip { .. })), "{ip}");
+        }
+        let of_model = |model: &str| NodeAttributes { model: model.into(), ..good.clone() }.checked();
+        assert_eq!(of_model("3b+").unwrap().model, "Raspberry Pi 3 Model B Plus");
+        assert!(of_model("Raspberry Pi 3 Model B Plus Rev 1.3").unwrap().model.ends_with("Rev 1.3"));
+        assert_eq!(of_model("OTHER").unwrap().model, "other");
+        let error = of_model("Jetson").unwrap_err().to_string();
+        assert!(error.contains("`Jetson` of node pi") && error.contains("3B+, CM3"), "{error}");
     }
 }

@@ -16,6 +16,7 @@ pub use view::environment as environment_view;
 use crate::console::Consoles;
 use crate::credentials::Credentials;
 use crate::domain::guard::Guards;
+use crate::domain::network::Network;
 use crate::image::Library;
 use crate::netboot::question::Questions;
 use crate::netboot::silence::Silence;
@@ -76,6 +77,8 @@ pub struct Inner {
     pub questions: Mutex<Questions>,
     /// The nodes' listener's address as nodes reach it.
     pub head: String,
+    /// The networks that nodes boot on.
+    pub networks: Vec<Network>,
     /// How long nodes are held for an open form.
     pub hold: Duration,
     /// What tells this start of the coordinator from every other.

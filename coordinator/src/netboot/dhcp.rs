@@ -23,6 +23,8 @@ pub const REFUSE: u8 = 6;
 
 /// The network's mask.
 pub const SUBNET_MASK: u8 = 1;
+/// The client's host name.
+pub const HOST_NAME: u8 = 12;
 /// What a vendor's clients want to hear.
 pub const VENDOR: u8 = 43;
 /// The address that a client wants.

@@ -38,6 +38,7 @@ pub fn settings(networks: &[Network], directory: &Path) -> String {
     let hosts = directory.join(HOSTS);
     // A string takes all of this.
     let _ = writeln!(text, "dhcp-hostsfile={}", hosts.display());
+    // Registered boards are Pis by the list of boards; these are for boards that nobody has registered yet.
     for vendor in VENDORS {
         let _ = writeln!(text, "dhcp-mac=set:pi,{vendor}:*:*:*");
     }
@@ -81,9 +82,10 @@ fn of_network(network: &Network) -> String {
 pub fn hosts(hosts: &[Host]) -> String {
     let mut text = String::new();
     for Host { mac, name, ip, is_pi3 } in hosts {
-        let tag = if *is_pi3 { "set:pi3," } else { "" };
+        let tag = if *is_pi3 { "set:pi,set:pi3," } else { "set:pi," };
         let ip = ip.map_or(String::new(), |ip| format!("{ip},"));
-        let _ = writeln!(text, "{mac},{tag}id:*,{ip}{name}");
+        // The dot ends a name that dnsmasq would take for a time (`1h`, `12345`) or a word of its own (`ignore`, `infinite`).
+        let _ = writeln!(text, "{mac},{tag}id:*,{ip}{name}.");
     }
     text
 }
@@ -127,6 +129,9 @@ mod tests {
         let host =
             |name: &str, ip, is_pi3| Host { mac: "dc:a6:32:00:00:01".into(), name: name.into(), ip, is_pi3 };
         let text = hosts(&[host("pi-1", Some(Ipv4Addr::new(10, 0, 0, 11)), false), host("pi-2", None, true)]);
-        assert_eq!(text, "dc:a6:32:00:00:01,id:*,10.0.0.11,pi-1\ndc:a6:32:00:00:01,set:pi3,id:*,pi-2\n");
+        assert_eq!(
+            text,
+            "dc:a6:32:00:00:01,set:pi,id:*,10.0.0.11,pi-1.\ndc:a6:32:00:00:01,set:pi,set:pi3,id:*,pi-2.\n"
+        );
     }
 }

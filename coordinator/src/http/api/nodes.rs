@@ -7,6 +7,7 @@ use super::super::view;
 use super::Body;
 use crate::api::{ImportedView, Inventory, NodeEntry, NodeView, Started, SwitchEntry};
 use crate::clock;
+use crate::domain::network::Network;
 use crate::domain::node::NodeAttributes;
 use crate::domain::switch::{OFF_TIME_DEFAULT, SwitchAttributes};
 use crate::machine::event::Request;
@@ -130,10 +131,27 @@ pub(super) async fn register(
     let nodes: Result<Vec<_>, _> = inventory.nodes.into_iter().map(node).collect();
     let switches = switches.map_err(|error| invalid(&error))?;
     let nodes = nodes.map_err(|error| invalid(&error))?;
+    check_addresses(&shared.networks, &nodes)?;
     let actor = Actor::User(asker.0.name);
     let imported = shared.store.import(switches, nodes, clock::unix_ms(), actor).await?;
     shared.runner.inventory_changed().await?;
     Ok(Json(ImportedView { added: imported.added, changed: imported.changed, unchanged: imported.unchanged }))
+}
+
+/// No node may have an address that somebody else has on the nodes' networks.
+fn check_addresses(networks: &[Network], nodes: &[NodeAttributes]) -> Result<(), ApiError> {
+    for node in nodes {
+        let taken = node.ip.and_then(|ip| {
+            let found = networks.iter().find_map(|network| Some((network, network.taken_by(ip)?)));
+            found.map(|(network, whose)| (ip, network, whose))
+        });
+        if let Some((ip, network, whose)) = taken {
+            let (name, subnet) = (&node.name, network.subnet());
+            let message = format!("IP address {ip} of node {name} is not allowed: it is {whose} on {subnet}");
+            return Err(ApiError::invalid(message, "give the node another address; nothing was imported"));
+        }
+    }
+    Ok(())
 }
 
 fn switch(entry: SwitchEntry) -> Result<SwitchAttributes, crate::domain::switch::SwitchError> {
