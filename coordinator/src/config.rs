@@ -6,20 +6,19 @@ mod broker;
 mod guards;
 mod limits;
 mod netboot;
+mod section;
 
 pub use broker::{Accounts, Broker, External};
 pub use netboot::{Netboot, Nfs};
 
 use crate::machine::Policy;
 use crate::store::Retention;
-use piseduce_protocol::command::Wipe;
 use piseduce_protocol::topic::Site;
+use section::{Section, one_of};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use toml::{Table, Value};
-
-const DAY_S: u64 = 24 * 3600;
+use toml::Table;
 
 /// Checked settings.
 #[derive(Clone, Debug)]
@@ -128,7 +127,7 @@ impl Config {
             file: file.into(),
             message: error.to_string(),
         })?;
-        let mut top = Section { file, name: "", table };
+        let mut top = Section::new(file, "", table);
         let config = Config {
             site: top.site()?,
             data_directory: top
@@ -150,179 +149,6 @@ impl Config {
         top.finish()?;
         Ok(config)
     }
-}
-
-/// One table of the file, from which keys are taken until none is left.
-struct Section<'a> {
-    file: &'a Path,
-    name: &'static str,
-    table: Table,
-}
-
-impl<'a> Section<'a> {
-    fn wrong(&self, key: &str, found: impl AsRef<str>, allowed: impl Into<String>) -> ConfigError {
-        let key = if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) };
-        ConfigError::Value {
-            file: self.file.into(),
-            key,
-            found: found.as_ref().into(),
-            allowed: allowed.into(),
-        }
-    }
-
-    fn section(&mut self, name: &'static str) -> Result<Section<'a>, ConfigError> {
-        match self.table.remove(name) {
-            None => Ok(Section { file: self.file, name, table: Table::new() }),
-            Some(Value::Table(table)) => Ok(Section { file: self.file, name, table }),
-            Some(other) => Err(self.wrong(name, other.to_string(), format!("a section [{name}]"))),
-        }
-    }
-
-    fn text(&mut self, key: &str, allowed: &str) -> Result<Option<String>, ConfigError> {
-        match self.table.remove(key) {
-            None => Ok(None),
-            Some(Value::String(text)) if !text.is_empty() => Ok(Some(text)),
-            Some(other) => Err(self.wrong(key, other.to_string(), format!("text: {allowed}"))),
-        }
-    }
-
-    fn number(
-        &mut self,
-        key: &str,
-        default: u64,
-        allowed: std::ops::RangeInclusive<u64>,
-    ) -> Result<u64, ConfigError> {
-        let found = match self.table.remove(key) {
-            None => return Ok(default),
-            Some(found) => found,
-        };
-        let number = found.as_integer().and_then(|number| u64::try_from(number).ok());
-        number.filter(|number| allowed.contains(number)).ok_or_else(|| {
-            self.wrong(
-                key,
-                found.to_string(),
-                format!("a whole number from {} to {}", allowed.start(), allowed.end()),
-            )
-        })
-    }
-
-    fn site(&mut self) -> Result<Site, ConfigError> {
-        let allowed = "1 to 63 characters of a-z, 0-9, `-` and `_`";
-        let name = self.text("site", allowed)?.unwrap_or("main".into());
-        Site::new(&name).map_err(|_| self.wrong("site", format!("\"{name}\""), allowed))
-    }
-
-    fn address(&mut self, key: &str) -> Result<Option<SocketAddr>, ConfigError> {
-        let allowed = "IP address and TCP port such as \"10.0.0.1:8070\"";
-        let Some(text) = self.text(key, allowed)? else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| self.wrong(key, format!("\"{text}\""), allowed))
-    }
-
-    fn listener(mut self, default: &str) -> Result<Listener, ConfigError> {
-        let listen = self.address("listen")?;
-        let listen = listen.unwrap_or_else(|| default.parse().expect("a default is an address"));
-        let advertised = self.address("advertised_address")?;
-        let advertised = match advertised {
-            Some(advertised) => advertised,
-            None if listen.ip().is_unspecified() => {
-                let allowed = format!(
-                    "the address by which others reach \"{listen}\", such as \"10.0.0.1:{}\"",
-                    listen.port()
-                );
-                return Err(self.wrong("advertised_address", "missing", allowed));
-            }
-            None => listen,
-        };
-        if advertised.ip().is_unspecified() {
-            let allowed = "one address of this head node, not a wildcard";
-            return Err(self.wrong("advertised_address", format!("\"{advertised}\""), allowed));
-        }
-        self.finish()?;
-        Ok(Listener { listen, advertised })
-    }
-
-    fn clock(mut self) -> Result<bool, ConfigError> {
-        let trust = match self.table.remove("trust_unsynchronised") {
-            None => false,
-            Some(Value::Boolean(trust)) => trust,
-            Some(other) => {
-                return Err(self.wrong("trust_unsynchronised", other.to_string(), "true or false"));
-            }
-        };
-        self.finish()?;
-        Ok(trust)
-    }
-
-    /// What is done with a card whose user has gone, and whether that waits for another user.
-    fn release(mut self) -> Result<(Wipe, bool), ConfigError> {
-        let defaults = Policy::default();
-        let wipe = match self.text("wipe", &one_of(Wipe::ALL.iter().map(|wipe| wipe.name())))? {
-            None => defaults.wipe,
-            Some(text) => text.parse().map_err(|_| {
-                let allowed = one_of(Wipe::ALL.iter().map(|wipe| wipe.name()));
-                self.wrong("wipe", format!("\"{text}\""), allowed)
-            })?,
-        };
-        const WHEN: [&str; 2] = ["release", "next_use"];
-        let later = match self.text("wipe_when", &one_of(WHEN.into_iter()))?.as_deref() {
-            None => defaults.wipe_later,
-            Some("release") => false,
-            Some("next_use") => true,
-            Some(other) => {
-                return Err(self.wrong("wipe_when", format!("\"{other}\""), one_of(WHEN.into_iter())));
-            }
-        };
-        self.finish()?;
-        Ok((wipe, later))
-    }
-
-    fn retention(mut self) -> Result<Retention, ConfigError> {
-        let defaults = Retention::default();
-        let mut days = |key: &str, default: Duration| {
-            let found = self.number(key, default.as_secs() / DAY_S, 1..=36_500);
-            found.map(|days| Duration::from_secs(days * DAY_S))
-        };
-        let retention = Retention {
-            journal: days("journal_days", defaults.journal)?,
-            output: days("output_days", defaults.output)?,
-        };
-        self.finish()?;
-        Ok(retention)
-    }
-
-    /// Nothing may be left: a key that nobody takes is a typing error.
-    fn finish(self) -> Result<(), ConfigError> {
-        let known = match self.name {
-            "" => {
-                "site, data_directory, [nodes], [people], [broker], [netboot], [limits], [release], [guards], \
-                 [clock], [retention]"
-            }
-            "netboot" => "tftp, [[netboot.network]], [netboot.nfs]",
-            "netboot.nfs" => "directory, server",
-            "guards" => "the findings that firmware-notes/eeprom.md lists",
-            "netboot.network" => "interface, head, dhcp, range, gateway, dns, ntp",
-            "release" => "wipe, wipe_when",
-            "clock" => "trust_unsynchronised",
-            "retention" => "journal_days, output_days",
-            "limits" => {
-                "restart_budget, restart_after_s, blocked_max_s, env_boot_restart_after_s, \
-                 env_boot_blocked_max_s, hold_s, boots_in_flight, boot_spacing_ms, free_space_mb"
-            }
-            "broker" => {
-                "listen, advertised_address; for an external broker url, accounts, advertised_address"
-            }
-            _ => "listen, advertised_address",
-        };
-        match self.table.keys().next() {
-            None => Ok(()),
-            Some(key) => Err(self.wrong(key, "not a setting", known)),
-        }
-    }
-}
-
-fn one_of(names: impl Iterator<Item = &'static str>) -> String {
-    let quoted: Vec<String> = names.map(|name| format!("\"{name}\"")).collect();
-    quoted.join(" or ")
 }
 
 #[cfg(test)]
@@ -404,8 +230,12 @@ mod tests {
                 with("[netboot.nfs]\ndirectory = \"/srv\"\nserver = \"samba\""),
                 ["netboot.nfs.server", "\"samba\"", "\"nfs-ganesha\""],
             ),
-            (with("[guards]\nusb = \"warn\""), ["guards.usb", "not a setting", "eeprom.md"]),
-            (with("[limit]\nhold_s = 1"), ["limit is", "not a setting", "[limits]"]),
+            (with("[guards]\nusb = \"warn\""), ["guards.usb", "not a setting", "usb_first"]),
+            (
+                with("[limits]\nboots_inflight_pi3 = 2"),
+                ["limits.boots_inflight_pi3", "boots_in_flight_pi3", "boot_spacing_pi3_ms"],
+            ),
+            (with("[limit]\nhold_s = 1"), ["limit is", "not a setting", "[limits], [release]"]),
         ];
         for (text, expected) in cases {
             let error = parse(&text).unwrap_err().to_string();

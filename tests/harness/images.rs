@@ -218,10 +218,14 @@ fn story_tree(root: &Path) -> anyhow::Result<()> {
     fs::set_permissions(root.join("etc/shadow"), fs::Permissions::from_mode(0o640))?;
     chown(root.join("home/pi"), Some(1000), Some(1000))?;
     let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|path| Path::new(path).exists());
-    fs::copy(
-        busybox.context("busybox is missing; Debian's package busybox-static has it")?,
-        root.join("bin/busybox"),
-    )?;
+    let program = fs::read(busybox.context("busybox is missing; Debian's package busybox-static has it")?)?;
+    // The name of the program that loads libraries stands in every program that needs some.
+    if program.windows(9).any(|bytes| bytes == b"/ld-linux") {
+        bail!(
+            "busybox needs libraries, which a card here does not have; Debian's package busybox-static needs none"
+        );
+    }
+    fs::copy(busybox.expect("just read"), root.join("bin/busybox"))?;
     for applet in run("busybox", &["--list"])?.lines().filter(|applet| *applet != "busybox") {
         symlink("busybox", root.join("bin").join(applet))?;
     }

@@ -51,6 +51,10 @@ pub struct Accounts {
 impl Section<'_> {
     pub(super) fn broker(mut self) -> Result<Broker, ConfigError> {
         let Some(url) = self.text("url", URL)? else {
+            if let Some(accounts) = self.text("accounts", "a file")? {
+                let allowed = "only beside `url`, the address of an external broker";
+                return Err(self.wrong("accounts", format!("\"{accounts}\""), allowed));
+            }
             return self.listener("0.0.0.0:1883").map(Broker::Embedded);
         };
         let (host, tcp_port) = parse_url(&url).ok_or_else(|| {
@@ -201,6 +205,10 @@ mod tests {
             ),
             (format!("{EXTERNAL}\nuser = \"me\""), ["broker.user", "not a setting", "accounts"]),
             ("url = \"mqtt://10.0.0.2\"".into(), ["broker.accounts", "missing", "the file"]),
+            (
+                "listen = \"10.0.0.1:1883\"\naccounts = \"/x\"".into(),
+                ["broker.accounts", "\"/x\"", "only beside `url`"],
+            ),
         ];
         for (lines, expected) in cases {
             let error = broker(&lines).unwrap_err().to_string();

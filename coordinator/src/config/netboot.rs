@@ -38,7 +38,7 @@ impl Section<'_> {
     pub(super) fn netboot(mut self) -> Result<Netboot, ConfigError> {
         let tftp = self.address("tftp")?;
         let mut networks: Vec<Network> = Vec::new();
-        let tables = match self.table.remove("network") {
+        let tables = match self.take_as("network", "[[netboot.network]]") {
             None => Vec::new(),
             Some(Value::Array(entries)) => entries,
             Some(other) => return Err(self.wrong("network", other.type_str(), "[[netboot.network]] tables")),
@@ -47,15 +47,15 @@ impl Section<'_> {
             let Value::Table(table) = entry else {
                 return Err(self.wrong("network", entry.type_str(), "[[netboot.network]] tables"));
             };
-            let network = Section { file: self.file, name: "netboot.network", table }.network()?;
+            let network = Section::new(self.file, "netboot.network", table).network()?;
             if networks.iter().any(|known| known.interface == network.interface) {
                 return Err(self.wrong("network", network.interface, "each interface once"));
             }
             networks.push(network);
         }
-        let nfs = match self.table.remove("nfs") {
+        let nfs = match self.take_as("nfs", "[netboot.nfs]") {
             None => None,
-            Some(Value::Table(table)) => Some(Section { file: self.file, name: "netboot.nfs", table }.nfs()?),
+            Some(Value::Table(table)) => Some(Section::new(self.file, "netboot.nfs", table).nfs()?),
             Some(other) => return Err(self.wrong("nfs", other.type_str(), "a section [netboot.nfs]")),
         };
         self.finish()?;
@@ -136,7 +136,7 @@ impl Section<'_> {
     /// One address, or a list of them.
     fn list(&mut self, key: &str) -> Result<Vec<Ipv4Addr>, ConfigError> {
         const ALLOWED: &str = "an address or a list of them, such as [\"10.0.0.1\"]";
-        let values = match self.table.remove(key) {
+        let values = match self.take(key) {
             None => return Ok(Vec::new()),
             Some(Value::Array(values)) => values,
             Some(value) => vec![value],
