@@ -3,6 +3,7 @@
 
 use crate::domain::deployment::{Deployment, Form};
 use crate::domain::node::Node;
+use crate::domain::user::Token;
 use piseduce_protocol::bundle::{Bundle, HostKey};
 use piseduce_protocol::id::{BootNumber, DeploymentId, Hash, Run, Serial};
 use piseduce_protocol::path;
@@ -23,6 +24,17 @@ pub enum Proof {
     Booted,
     /// How the user's script went; leaves the card with the script.
     FirstBoot,
+}
+
+/// A token of new random bits: the one secret that does not follow from the site key.
+///
+/// # Errors
+/// When the system has no random bits.
+pub fn new_token() -> std::io::Result<Token> {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random)
+        .map_err(|error| std::io::Error::other(format!("no random bytes: {error}")))?;
+    Ok(Token::new(random))
 }
 
 impl Credentials {

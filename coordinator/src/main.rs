@@ -112,7 +112,12 @@ fn main() -> ExitCode {
         None => log.init(),
     }
     let output = if arguments.json { Output::Json } else { Output::Text };
-    match run(arguments, output) {
+    let ended = run(arguments, output);
+    if let (Ok(_), Some(error)) = (&ended, print::failure()) {
+        output.fail("output", &format!("failed to write the result: {error}"), "");
+        return ExitCode::from(EXIT_FAILED);
+    }
+    match ended {
         Ok(Ended::Well) => ExitCode::SUCCESS,
         Ok(Ended::Badly) => ExitCode::from(EXIT_ENDED_BADLY),
         Err(error) => failed(&error, output),
@@ -169,7 +174,9 @@ fn run(arguments: Arguments, output: Output) -> anyhow::Result<Ended> {
         Top::Environment(Environments::Remove { name }) => ask(EnvironmentCommand::Remove(name))?,
         Top::Ask(command) => return Ok(commands::run(&connection, output, command)?),
         Top::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "piseduce", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "piseduce", &mut script);
+            print::line(String::from_utf8_lossy(&script).trim_end());
         }
     }
     Ok(Ended::Well)

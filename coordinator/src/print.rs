@@ -2,7 +2,8 @@
 //! no error.
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::OnceLock;
 
 /// The version of the JSON that is printed; fields are only ever added.
 pub const SCHEMA: u32 = 1;
@@ -41,6 +42,22 @@ impl Output {
         }
     }
 
+    /// The same for what is shown once.
+    ///
+    /// # Errors
+    /// When it cannot be written, or nobody reads it.
+    pub fn tell_now<T: Serialize + ?Sized>(
+        self,
+        name: &str,
+        value: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> io::Result<()> {
+        match self {
+            Output::Text => line_now(text(value)),
+            Output::Json => line_now(json(name, value)),
+        }
+    }
+
     /// Tells what went wrong, and what to do about it if that is known.
     pub fn fail(self, code: &str, message: &str, hint: &str) {
         match self {
@@ -59,24 +76,49 @@ fn json<T: Serialize + ?Sized>(name: &str, value: &T) -> String {
     serde_json::to_string(&Document { name, value }).expect("views have text keys only")
 }
 
-/// A line for the user's eyes or pipe.
+/// The first result that could not be written.
+static FAILURE: OnceLock<io::Error> = OnceLock::new();
+
+/// Why a result could not be written, if one could not: a full disk, not a reader who went away.
+pub fn failure() -> Option<&'static io::Error> {
+    FAILURE.get()
+}
+
+fn keep_failure(written: io::Result<()>) {
+    if let Err(error) = written
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        // The first one is told.
+        let _ = FAILURE.set(error);
+    }
+}
+
+/// A line for the user's eyes or pipe. One that cannot be written is a [`failure`] of the program.
 pub fn line(text: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    keep_failure(line_now(text));
+}
+
+/// The same for a line that is shown once.
+///
+/// # Errors
+/// When it cannot be written, or nobody reads it.
+pub fn line_now(text: impl std::fmt::Display) -> io::Result<()> {
+    bytes(format!("{text}\n").as_bytes())
 }
 
 /// Bytes of somebody else's, as they are and at once.
 ///
 /// # Errors
-/// When nobody reads them any more.
-pub fn bytes(bytes: &[u8]) -> std::io::Result<()> {
-    let mut stdout = std::io::stdout().lock();
+/// When they cannot be written, or nobody reads them any more.
+pub fn bytes(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
     stdout.write_all(bytes)?;
     stdout.flush()
 }
 
 /// Text for the user's eyes that is no result.
 pub fn aside(text: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 /// What went wrong, and what to do about it if that is known.
@@ -99,7 +141,7 @@ pub struct Screen {
 impl Screen {
     /// Standard output as it is. `NO_COLOR` switches colours off, see <https://no-color.org>.
     pub fn of_stdout() -> Self {
-        let stdout = std::io::stdout();
+        let stdout = io::stdout();
         if !stdout.is_terminal() {
             return Screen::default();
         }

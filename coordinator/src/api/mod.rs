@@ -10,6 +10,7 @@ mod environments;
 mod inventory;
 mod node_check;
 mod switches;
+mod users;
 
 pub use alarms::AlarmView;
 pub use boot_files::{BootFileView, BootFilesView};
@@ -28,6 +29,7 @@ pub use switches::{
     DetectRequest, DetectedView, SupplyView, SwitchDetails, SwitchPortQuery, SwitchPortView, SwitchView,
     SwitchedView,
 };
+pub use users::{NewUser, TokenView, UserView};
 
 use serde::{Deserialize, Serialize};
 

@@ -9,6 +9,7 @@ use crate::domain::user::{Role, Token, User};
 use piseduce_protocol::id::Hash;
 use rusqlite::{Connection, Row};
 use std::collections::HashSet;
+use std::io;
 
 fn user(row: &Row<'_>) -> Result<User, StoreError> {
     let role: String = row.get("role")?;
@@ -16,27 +17,104 @@ fn user(row: &Row<'_>) -> Result<User, StoreError> {
     Ok(User { name: row.get("name")?, role })
 }
 
+fn set_token(connection: &Connection, name: &str, token: Hash) -> Result<(), StoreError> {
+    let query = "UPDATE users SET token_hash = ? WHERE name = ? AND removed_ms IS NULL";
+    match connection.execute(query, (token.0, name))? {
+        0 => Err(Conflict::Missing { what: "user", name: name.into() }.into()),
+        _ => Ok(()),
+    }
+}
+
 impl Store {
-    /// Adds a user who proves itself by the token with this hash.
+    /// Adds a user who proves itself by the token with this hash. `show` hands the token over: when it fails, there is no user.
     ///
     /// # Errors
-    /// [`Conflict::Taken`] when there is such a user.
+    /// [`Conflict::Taken`] when there is such a user; [`StoreError::NotShown`].
     pub async fn add_user(
         &self,
         user: User,
         token: Hash,
         at: UnixMs,
         actor: Actor,
+        show: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> Result<(), StoreError> {
         self.write(move |connection| {
             let added = connection.execute(
-                "INSERT INTO users (name, role, token_hash, created_ms) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                "INSERT INTO users (name, role, token_hash, created_ms) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (name) DO UPDATE SET role = ?2, token_hash = ?3, created_ms = ?4, removed_ms = NULL
+                 WHERE removed_ms IS NOT NULL",
                 (&user.name, user.role.name(), token.0, at.0),
             )?;
             if added == 0 {
                 return Err(Conflict::Taken { what: "user", name: user.name }.into());
             }
-            journal::note(connection, at, &actor, "user", &format!("added {} as {}", user.name, user.role.name()))
+            let detail = format!("added {} as {}", user.name, user.role.name());
+            journal::note(connection, at, &actor, "user", &detail)?;
+            show().map_err(StoreError::NotShown)
+        })
+        .await
+    }
+
+    /// Gives a user another token, by which the old one is void. `show` hands it over: when it fails, the old one stays.
+    ///
+    /// # Errors
+    /// [`Conflict::Missing`] when there is no such user; [`StoreError::NotShown`].
+    pub async fn renew_token(
+        &self,
+        name: String,
+        token: Hash,
+        at: UnixMs,
+        actor: Actor,
+        show: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            set_token(connection, &name, token)?;
+            journal::note(connection, at, &actor, "user", &format!("renewed the token of {name}"))?;
+            show().map_err(StoreError::NotShown)
+        })
+        .await
+    }
+
+    /// Makes a user's token void; `token` is the hash of one that nobody has.
+    ///
+    /// # Errors
+    /// [`Conflict::Missing`] when there is no such user.
+    pub async fn revoke_token(
+        &self,
+        name: String,
+        token: Hash,
+        at: UnixMs,
+        actor: Actor,
+    ) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            set_token(connection, &name, token)?;
+            journal::note(connection, at, &actor, "user", &format!("revoked the token of {name}"))
+        })
+        .await
+    }
+
+    /// Removes a user who holds no node. Reservations and journal go on naming it.
+    ///
+    /// # Errors
+    /// [`Conflict::Missing`] when there is no such user, [`Conflict::InUse`] when it holds nodes.
+    pub async fn remove_user(
+        &self,
+        name: String,
+        token: Hash,
+        at: UnixMs,
+        actor: Actor,
+    ) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            set_token(connection, &name, token)?;
+            let query = "SELECT nodes.name FROM holds JOIN reservations ON reservations.id = reservation_id
+                         JOIN nodes ON nodes.id = node_id WHERE owner = ? AND ended_ms IS NULL ORDER BY nodes.name";
+            let held: Vec<String> = rows::all(connection, query, [&name], |row| Ok(row.get(0)?))?;
+            if !held.is_empty() {
+                let by = format!("it holds {}; destroy or cancel these first", held.join(", "));
+                return Err(Conflict::InUse { what: "user", name, by }.into());
+            }
+            connection.execute("UPDATE users SET removed_ms = ? WHERE name = ?", (at.0, &name))?;
+            journal::note(connection, at, &actor, "user", &format!("removed {name}"))
         })
         .await
     }
@@ -48,7 +126,7 @@ impl Store {
     pub async fn user_of_token(&self, token: &str) -> Result<Option<User>, StoreError> {
         let hash = Token::hash(token);
         self.read(move |connection| {
-            let query = "SELECT name, role FROM users WHERE token_hash = ?";
+            let query = "SELECT name, role FROM users WHERE token_hash = ? AND removed_ms IS NULL";
             Ok(rows::all(connection, query, [hash.0], user)?.pop())
         })
         .await
@@ -59,8 +137,8 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn users(&self) -> Result<Vec<User>, StoreError> {
-        self.read(|connection| rows::all(connection, "SELECT name, role FROM users ORDER BY name", [], user))
-            .await
+        let query = "SELECT name, role FROM users WHERE removed_ms IS NULL ORDER BY name";
+        self.read(|connection| rows::all(connection, query, [], user)).await
     }
 
     /// Begins the next epoch of the coordinator: its commands' counters start with it, so that they are

@@ -12,7 +12,7 @@ pub(super) const BUSY_MAX: Duration = Duration::from_secs(20);
 const LOG_BYTES_KEPT: u32 = 4 << 20;
 
 /// One entry a version; an entry is never changed once released.
-pub(super) const MIGRATIONS: [&str; 1] = [include_str!("schema_1.sql")];
+pub(super) const MIGRATIONS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
 
 /// What goes wrong with the store.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +51,9 @@ pub enum StoreError {
     /// What was asked contradicts what is there.
     #[error("{0}")]
     Conflict(#[from] Conflict),
+    /// A secret that is shown once could not be shown, so nothing was stored.
+    #[error("failed to show the token; nothing was changed")]
+    NotShown(#[source] std::io::Error),
     /// The store's thread could not be started.
     #[error("failed to start the store's thread")]
     Thread(#[source] std::io::Error),

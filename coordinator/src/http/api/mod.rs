@@ -15,6 +15,7 @@ mod reservations;
 mod seen_at;
 mod silence;
 mod switches;
+mod users;
 
 use super::Shared;
 use super::auth::Asker;
@@ -47,7 +48,8 @@ pub(super) fn routes() -> Router<Shared> {
         .merge(environments::routes())
         .merge(deployments::routes())
         .merge(logs::routes())
-        .merge(switches::routes());
+        .merge(switches::routes())
+        .merge(users::routes());
     Router::new().nest("/api/v1", v1).fallback(unknown)
 }
 
