@@ -140,7 +140,7 @@ async fn commands_that_follow_reports_wait_for_no_acknowledgement() {
     let mut node = bench.agent().await;
     node.subscribe(&[(&own, 0)]).await;
     let key = credentials().boot_keys(SERIAL, BOOT).message;
-    let began = tokio::time::Instant::now();
+    let began = piseduce_coordinator::clock::now();
     for round in 1..=ROUNDS {
         let answer = Answer { ticket: command(round).ticket, outcome: Outcome::Started };
         let report = Report::Answer(answer);
@@ -150,6 +150,6 @@ async fn commands_that_follow_reports_wait_for_no_acknowledgement() {
         link.command(SERIAL, BOOT, command(round + 1));
         assert!(node.message().await.is_some());
     }
-    let took = began.elapsed();
+    let took = piseduce_coordinator::clock::now().since(began);
     assert!(took < Duration::from_millis(20) * ROUNDS, "{ROUNDS} rounds took {took:?}");
 }
