@@ -10,12 +10,21 @@ use piseduce_protocol::path;
 use piseduce_protocol::seal::{BootKeys, BootToken, SiteKey};
 use ssh_key::private::{Ed25519Keypair, KeypairData};
 use ssh_key::{HashAlg, LineEnding, PrivateKey};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 /// The secrets of a site.
 #[derive(Clone)]
 pub struct Credentials {
     site: SiteKey,
+    host_keys: Arc<Mutex<HostKeys>>,
 }
+
+/// The host keys of runs, with their fingerprints.
+type HostKeys = HashMap<(DeploymentId, Run), Arc<(HostKey, String)>>;
+
+/// So many host keys are held, of about 1 KiB each; making one takes some 100 µs.
+const HOST_KEYS_HELD: usize = 2048;
 
 /// The two things that the card of a run can prove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +49,7 @@ pub fn new_token() -> std::io::Result<Token> {
 impl Credentials {
     /// The secrets that follow from `site`.
     pub fn new(site: SiteKey) -> Self {
-        Credentials { site }
+        Credentials { site, host_keys: Arc::default() }
     }
 
     /// The token of one boot of a node's boot root.
@@ -74,8 +83,22 @@ impl Credentials {
         Hash(self.derive(context, deployment, run)).to_string()
     }
 
-    /// The SSH host key of this run, and its fingerprint as `ssh` shows it.
-    pub fn host_key(&self, deployment: DeploymentId, run: Run) -> (HostKey, String) {
+    /// The SSH host key of this run, and its fingerprint as `ssh` shows it. Made once: an agent and every list of
+    /// deployments asks for it again and again.
+    pub fn host_key(&self, deployment: DeploymentId, run: Run) -> Arc<(HostKey, String)> {
+        let mut made = self.host_keys.lock().expect("nobody panics while holding the keys");
+        if let Some(key) = made.get(&(deployment, run)) {
+            return key.clone();
+        }
+        let key = Arc::new(self.make_host_key(deployment, run));
+        if made.len() >= HOST_KEYS_HELD {
+            made.clear();
+        }
+        made.insert((deployment, run), key.clone());
+        key
+    }
+
+    fn make_host_key(&self, deployment: DeploymentId, run: Run) -> (HostKey, String) {
         let seed = self.derive("piseduce v1 host key", deployment, run);
         let pair = KeypairData::from(Ed25519Keypair::from_seed(&seed));
         let comment = format!("deployment-{deployment}-run-{run}");
@@ -93,7 +116,7 @@ impl Credentials {
             host_name: node.attributes.name.clone(),
             password_hash: form.password_hash.clone(),
             authorized_keys: form.ssh_keys.clone(),
-            host_keys: vec![self.host_key(id, run).0],
+            host_keys: vec![self.host_key(id, run).0.clone()],
             script: form.script.clone(),
             rerun_script: form.rerun_script,
             script_seconds: form.script_seconds,
@@ -117,8 +140,8 @@ mod tests {
     #[test]
     fn host_keys_are_the_same_after_a_restart_and_differ_by_run() {
         let credentials = Credentials::new(SiteKey([5; 32]));
-        let (first, fingerprint) = credentials.host_key(DeploymentId(1), Run(1));
-        assert_eq!(credentials.host_key(DeploymentId(1), Run(1)).0, first);
+        let (first, fingerprint) = &*credentials.host_key(DeploymentId(1), Run(1));
+        assert_eq!(credentials.make_host_key(DeploymentId(1), Run(1)).0, *first);
         assert_ne!(credentials.host_key(DeploymentId(1), Run(2)).0.public, first.public);
         assert!(first.private.starts_with("-----BEGIN OPENSSH PRIVATE KEY-----\n"));
         assert!(first.public.starts_with("ssh-ed25519 ") && fingerprint.starts_with("SHA256:"));

@@ -79,8 +79,8 @@ pub(super) fn deployment(shared: &Shared, stored: &StoredDeployment) -> Deployme
         until_unix_ms: stored.until.0,
         known_hosts: host_key
             .as_ref()
-            .map(|(key, _)| format!("{} {}", stored.node.attributes.name, key.public)),
-        fingerprint: host_key.map(|(_, fingerprint)| fingerprint),
+            .map(|pair| format!("{} {}", stored.node.attributes.name, pair.0.public)),
+        fingerprint: host_key.map(|pair| pair.1.clone()),
     }
 }
 
