@@ -27,7 +27,7 @@ fn a_reservation_ends_with_its_deployed_node_once_the_clock_is_believed() {
 
     // It has read its clock once when it answers whoever asks for something.
     let refused = lab.coordinator.cli(USER, &["reserve", "pi-1", "--for", "1h"]).unwrap_err().to_string();
-    assert!(refused.contains("is held by ann"), "{refused}");
+    assert!(refused.contains("you hold node `pi-1` yourself until 20"), "{refused}");
 
     // Somebody sets the head's clock; nobody loses their node by that.
     lab.coordinator.set_clock("+5h").unwrap();

@@ -50,7 +50,7 @@ fn a_node_is_qualified_and_one_that_does_not_come_back_is_left_as_it_is() {
     );
     assert_eq!(lab.status(0).unwrap().state, State::Lost);
     let refused = lab.coordinator.cli(USER, &qualify).unwrap_err().to_string();
-    assert!(refused.contains("node `pi-1` is held by ann"), "{refused}");
+    assert!(refused.contains("you hold node `pi-1` yourself"), "{refused}");
 }
 
 /// Qualifies a board of `model` whose head does not answer for one boot of each cycle; what is said, and whether it passed.

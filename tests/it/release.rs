@@ -72,7 +72,7 @@ fn a_node_that_does_not_come_back_is_quarantined_and_free_after_a_test() {
         let refused = lab.coordinator.cli(user, &["destroy", "pi-1"]).unwrap_err().to_string();
         assert!(refused.contains("is quarantined: an administrator must look at it"), "{refused}");
         let refused = lab.coordinator.cli(user, &["reserve", "pi-1", "--for", "1h"]).unwrap_err().to_string();
-        assert!(refused.contains("node `pi-1` is held by ann"), "{refused}");
+        assert!(refused.contains("node `pi-1` is quarantined: it could not be released"), "{refused}");
     }
     let refused = lab.coordinator.cli(USER, &["node", "test", "pi-1"]).unwrap_err().to_string();
     assert!(refused.contains("user ann may not do this"), "{refused}");

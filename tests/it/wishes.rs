@@ -22,9 +22,13 @@ fn two_users_who_reserve_one_node_at_the_same_instant_do_not_both_get_it() {
         let winners: Vec<&str> =
             outputs.iter().filter(|(_, output)| output.status.success()).map(|(user, _)| *user).collect();
         let [winner] = winners[..] else { panic!("{} have both nodes", winners.len()) };
-        for (_, loser) in outputs.iter().filter(|(_, output)| !output.status.success()) {
+        for (user, loser) in outputs.iter().filter(|(_, output)| !output.status.success()) {
             let said = String::from_utf8_lossy(&loser.stderr);
-            assert!(said.contains(&format!("node `pi-1` is held by {winner} until 20")), "{said}");
+            let held = |node: &str| match *user == winner {
+                true => format!("you hold node `{node}` yourself until 20"),
+                false => format!("node `{node}` is held by {winner} until 20"),
+            };
+            assert!(said.contains(&held("pi-1")) && said.contains(&held("pi-2")), "{said}");
         }
         lab.coordinator.cli(winner, &["cancel", "pi-1", "pi-2"]).unwrap();
         lab.wait_until_free(0, 10.0);

@@ -9,6 +9,7 @@ mod deployments;
 mod environments;
 mod inventory;
 mod node_check;
+mod requests;
 mod switches;
 mod users;
 
@@ -25,6 +26,9 @@ pub use inventory::{
     InvitedView, NodeEntry, NodeView, OutOfServiceView, OwesView, SilenceRequest, SwitchEntry,
 };
 pub use node_check::{CardView, FindingView, NodeCheckView};
+pub use requests::{
+    DeploymentRequest, DeploymentRequests, NodeRequest, NodeRequestResult, NodeRequests, RequestResult,
+};
 pub use switches::{
     DetectRequest, DetectedView, SupplyView, SwitchDetails, SwitchPortQuery, SwitchPortView, SwitchView,
     SwitchedView,

@@ -76,13 +76,12 @@ impl Nodes {
 
 impl Rack for Nodes {
     fn node(&self, mac: &str) -> Option<Serial> {
-        let found = self.board.matching(|node| node.attributes.mac == mac);
-        found.first().map(|node| node.node.attributes.serial)
+        self.board.by_mac(mac).map(|node| node.node.attributes.serial)
     }
 
     fn at(&self, address: Ipv4Addr) -> Option<(String, String)> {
-        let found = self.board.matching(|node| node.attributes.ip == Some(address));
-        let attributes = &found.first()?.node.attributes;
+        let found = self.board.by_ip(address)?;
+        let attributes = &found.node.attributes;
         Some((attributes.name.to_string(), attributes.mac.clone()))
     }
 
@@ -105,11 +104,11 @@ impl Rack for Nodes {
 impl House for Nodes {
     fn nodes(&self, whose: &Whose) -> Vec<Known> {
         let meant = match whose {
-            Whose::Serial(end) => self.board.matching(|node| node.attributes.serial.short() == *end),
-            Whose::Mac(mac) => self.board.matching(|node| node.attributes.mac == *mac),
-            Whose::Asker => Vec::new(),
+            Whose::Serial(end) => self.board.by_serial_end(*end),
+            Whose::Mac(mac) => self.board.by_mac(mac),
+            Whose::Asker => None,
         };
-        let known = |node: &NodeView| Known {
+        let known = |node: Arc<NodeView>| Known {
             name: node.node.attributes.name.clone(),
             model: node.node.attributes.model.clone(),
             serial: node.node.attributes.serial,
@@ -118,7 +117,7 @@ impl House for Nodes {
             view: node.boot_view(),
             card: node.card(),
         };
-        meant.iter().map(known).collect()
+        meant.into_iter().map(known).collect()
     }
 
     fn asked(&self, serial: Serial, asked: Asked) {

@@ -9,6 +9,7 @@ use super::error::ClientError;
 use super::nodes::{self, NodeCommand};
 use super::qualify::qualify;
 use super::switches::{self, SwitchCommand};
+use crate::api::DeploymentRequest;
 use crate::print::Output;
 use clap::{Args, Subcommand};
 
@@ -19,10 +20,20 @@ pub use super::environments::{EnvironmentCommand, environment};
 pub struct Nodes {
     /// Nodes by name, or @LABEL for all that have the label
     #[arg(required = true, value_name = "NODE")]
-    nodes: Vec<String>,
+    pub(super) nodes: Vec<String>,
     /// Follow until they come to rest
     #[arg(long)]
-    wait: bool,
+    pub(super) wait: bool,
+}
+
+/// Nodes to be given back.
+#[derive(Clone, Debug, Args)]
+pub struct NodesToFree {
+    #[command(flatten)]
+    nodes: Nodes,
+    /// Also what somebody else holds is meant
+    #[arg(long)]
+    yes: bool,
 }
 
 /// What can be asked of the coordinator.
@@ -47,7 +58,7 @@ pub enum Command {
         time: humantime::Duration,
     },
     /// Withdraw what is not deployed yet; frees the nodes
-    Cancel(Nodes),
+    Cancel(NodesToFree),
     /// Deploy an environment on nodes that you hold
     Deploy(Box<DeployOptions>),
     /// What was and is being deployed
@@ -60,7 +71,7 @@ pub enum Command {
     /// Start deployments again from the beginning
     DeployAgain(Nodes),
     /// End deployments, prove that the nodes can be used again, and free them
-    Destroy(Nodes),
+    Destroy(NodesToFree),
     /// What nobody can explain: foreign DHCP servers, address conflicts, nodes that speak while their port is off
     Alarms,
     /// The head node's clock
@@ -81,20 +92,22 @@ pub enum ClockCommand {
 /// What the coordinator answers, or that it does not.
 pub fn run(options: &ConnectionOptions, output: Output, command: Command) -> Result<Ended, ClientError> {
     let connection = Connection::open(options)?;
-    let ask =
-        |request, nodes: &Nodes| deploy::ask(&connection, output, request, nodes.nodes.clone(), nodes.wait);
+    let ask = |request, nodes: &Nodes| deploy::ask(&connection, output, request, nodes, false);
+    let free = |request, NodesToFree { nodes, yes }: &NodesToFree| {
+        deploy::ask(&connection, output, request, nodes, *yes)
+    };
     match command {
-        Command::Node(NodeCommand::Test(nodes)) => return ask("test", &nodes),
+        Command::Node(NodeCommand::Test(nodes)) => return ask(DeploymentRequest::Test, &nodes),
         Command::Node(NodeCommand::Check { nodes }) => return nodes::check(&connection, output, nodes),
         Command::Node(NodeCommand::Qualify(options)) => return qualify(&connection, output, &options),
         Command::Node(command) => nodes::node(&connection, output, command)?,
         Command::Switch(command) => switches::switch(&connection, output, command)?,
         Command::Reserve { nodes, time } => nodes::reserve(&connection, output, nodes, time.into())?,
         Command::Deploy(options) => return deploy::deploy(&connection, output, *options),
-        Command::Cancel(nodes) => return ask("cancel", &nodes),
-        Command::Reboot(nodes) => return ask("reboot", &nodes),
-        Command::DeployAgain(nodes) => return ask("deploy-again", &nodes),
-        Command::Destroy(nodes) => return ask("destroy", &nodes),
+        Command::Cancel(nodes) => return free(DeploymentRequest::Cancel, &nodes),
+        Command::Reboot(nodes) => return ask(DeploymentRequest::Reboot, &nodes),
+        Command::DeployAgain(nodes) => return ask(DeploymentRequest::DeployAgain, &nodes),
+        Command::Destroy(nodes) => return free(DeploymentRequest::Destroy, &nodes),
         Command::Card(command) => cards::card(&connection, output, command)?,
         Command::Alarms => nodes::alarms(&connection, output)?,
         Command::Clock(ClockCommand::Confirm) => {

@@ -1,11 +1,14 @@
 //! `deploy`, and the requests by node name that may be waited for.
 
-use super::connection::{Connection, level};
+use super::commands::Nodes;
+use super::connection::Connection;
 use super::error::ClientError;
 use super::interrupt::until_interrupted;
-use super::nodes::{by_name, named, read};
+use super::nodes::{named, read};
 use super::{tables, watch};
-use crate::api::{DeployRequest, DeploymentView, Started};
+use crate::api::{
+    DeployRequest, DeploymentRequest, DeploymentRequests, DeploymentView, RequestResult, Started,
+};
 use crate::print::{self, Output};
 use clap::Args;
 use piseduce_protocol::command::PartSize;
@@ -82,30 +85,25 @@ pub(super) fn deploy(
     follow(connection, output, started, options.wait)
 }
 
-/// Asks for the same thing at each node. All nodes are looked at before the first is touched, and what was
-/// started is told even if a later one refuses.
+/// Asks for the same thing at all these nodes. What can be done is done and told, and so is what stands in the way.
 pub(super) fn ask(
     connection: &Connection,
     output: Output,
-    request: &str,
-    nodes: Vec<String>,
-    wait: bool,
+    request: DeploymentRequest,
+    nodes: &Nodes,
+    yes: bool,
 ) -> Result<Ended, ClientError> {
-    let nodes = named(connection, nodes)?;
-    nodes.iter().try_for_each(|node| by_name(connection, node).map(drop))?;
-    let mut started = Vec::new();
-    for node in &nodes {
-        match connection.post::<Started>(&format!("nodes/{}/{request}", level(node)), &()) {
-            Ok(one) => started.push(one),
-            Err(error) => {
-                if !started.is_empty() {
-                    tell(output, &started);
-                }
-                return Err(error);
-            }
-        }
+    let requests = DeploymentRequests { request, nodes: named(connection, nodes.nodes.clone())?, yes };
+    let results: Vec<RequestResult> = connection.post("deployments/requests", &requests)?;
+    let asked = results.len();
+    let (mut started, mut refused) = (Vec::new(), Vec::new());
+    for RequestResult { node, deployment, refusal } in results {
+        started.extend(deployment.map(|deployment| Started { node: node.clone(), deployment }));
+        refused.extend(refusal.map(|refusal| (node, refusal)));
     }
-    follow(connection, output, started, wait)
+    let ended =
+        if started.is_empty() { Ended::Well } else { follow(connection, output, started, nodes.wait)? };
+    ClientError::refused_by(refused, asked).map_or(Ok(ended), Err)
 }
 
 /// How the deployments that were waited for ended.

@@ -2,6 +2,7 @@
 //! what to do about it, and the exit code.
 
 use crate::api::{ErrorBody, Started};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// Exit code: something failed here.
@@ -57,6 +58,14 @@ pub enum ClientError {
     /// The coordinator says no.
     #[error("{}", .0.message)]
     Refused(ErrorBody),
+    /// Some of several nodes stand in the way.
+    #[error("{}", of_nodes(.refused, *.asked))]
+    RefusedByNodes {
+        /// Which, and why.
+        refused: Vec<(String, ErrorBody)>,
+        /// How many were asked.
+        asked: usize,
+    },
     /// A file cannot be read.
     #[error("failed to read {file}")]
     Read {
@@ -109,6 +118,12 @@ pub enum ClientError {
     Waiting(#[source] std::io::Error),
 }
 
+/// Every node that stands in the way, with its reason.
+fn of_nodes(refused: &[(String, ErrorBody)], asked: usize) -> String {
+    let each = refused.iter().map(|(node, why)| format!("\n  {node}: {}", why.message));
+    format!("{} of {asked} nodes stand in the way:{}", refused.len(), each.collect::<String>())
+}
+
 /// The deployments as words, with their verb.
 fn under_way(started: &[Started]) -> String {
     let names: Vec<String> =
@@ -118,6 +133,15 @@ fn under_way(started: &[Started]) -> String {
 }
 
 impl ClientError {
+    /// What nodes said no to, when `asked` nodes were asked; none if none did.
+    pub(super) fn refused_by(mut refused: Vec<(String, ErrorBody)>, asked: usize) -> Option<Self> {
+        match refused.len() {
+            0 => None,
+            1 if asked == 1 => refused.pop().map(|(_, why)| ClientError::Refused(why)),
+            _ => Some(ClientError::RefusedByNodes { refused, asked }),
+        }
+    }
+
     /// A stable word for programs.
     pub fn code(&self) -> &str {
         match self {
@@ -126,6 +150,11 @@ impl ClientError {
             ClientError::Unreachable { .. } => "unreachable",
             ClientError::Foreign { .. } => "foreign",
             ClientError::Refused(body) => &body.code,
+            ClientError::RefusedByNodes { refused, .. } => {
+                let mut codes: Vec<&str> = refused.iter().map(|(_, why)| why.code.as_str()).collect();
+                codes.dedup();
+                if let [code] = codes[..] { code } else { "refused" }
+            }
             ClientError::Read { .. } => "unreadable_file",
             ClientError::Write { .. } => "unwritable_file",
             ClientError::Inventory { .. } => "invalid_inventory",
@@ -152,6 +181,10 @@ impl ClientError {
                 "is `piseduce serve` running, and is --url or PISEDUCE_URL its people's listener?".into()
             }
             ClientError::Refused(body) => body.hint.clone(),
+            ClientError::RefusedByNodes { refused, .. } => {
+                let hints: BTreeSet<&str> = refused.iter().map(|(_, why)| why.hint.as_str()).collect();
+                hints.into_iter().filter(|hint| !hint.is_empty()).collect::<Vec<_>>().join("; ")
+            }
             ClientError::Inventory { .. } => "nothing was imported".into(),
             ClientError::ScriptTime(_) => "from 1 s to 1 day".into(),
             ClientError::Free(_) => "`piseduce deployment list` shows earlier ones by their numbers".into(),
@@ -175,7 +208,9 @@ impl ClientError {
     pub fn exit_code(&self) -> u8 {
         match self {
             ClientError::Unreachable { .. } | ClientError::Foreign { .. } => EXIT_UNREACHABLE,
-            ClientError::Refused(_) | ClientError::UnknownToken { .. } => EXIT_REFUSED,
+            ClientError::Refused(_)
+            | ClientError::RefusedByNodes { .. }
+            | ClientError::UnknownToken { .. } => EXIT_REFUSED,
             ClientError::Interrupted(_) => EXIT_INTERRUPTED,
             ClientError::Token { .. }
             | ClientError::NotAToken { .. }

@@ -2,12 +2,11 @@
 
 use super::connection::{Connection, level};
 use super::error::ClientError;
-use super::nodes::{by_name, named};
-use crate::api::{ChangeRequest, DrainRequest, NodeView};
+use super::nodes::named;
+use crate::api::{ChangeRequest, NodeRequest, NodeRequestResult, NodeRequests, NodeView};
 use crate::print::Output;
 use clap::Subcommand;
 use piseduce_protocol::id::Serial;
-use serde::Serialize;
 
 /// The part of `piseduce node` that is about what becomes of nodes.
 #[derive(Clone, Debug, Subcommand)]
@@ -65,50 +64,50 @@ pub(super) fn run(
     output: Output,
     command: LifecycleCommand,
 ) -> Result<(), ClientError> {
-    let each = |nodes: Vec<String>, request, body: &dyn Body, done: fn(&NodeView) -> String| {
-        let nodes = named(connection, nodes)?;
-        // All are looked at before the first is touched.
-        nodes.iter().try_for_each(|node| by_name(connection, node).map(drop))?;
-        let mut views = Vec::new();
-        let sent = nodes.iter().try_for_each(|node| {
-            views.push(body.post(connection, &format!("nodes/{}/{request}", level(node)))?);
-            Ok(())
-        });
-        // What was done is told even if a later one refuses.
-        if !views.is_empty() {
-            output.tell("nodes", &views, |views| views.iter().map(done).collect::<Vec<_>>().join("\n"));
-        }
-        sent
+    let each = |nodes: Vec<String>, request, done: fn(&NodeView) -> String| {
+        ask(connection, output, &NodeRequests { request, nodes: named(connection, nodes)? }, done)
+    };
+    let change = |node: &str, change: ChangeRequest| {
+        let view: NodeView = connection.post(&format!("nodes/{}/change", level(node)), &change)?;
+        output.tell("nodes", &[view], |views| changed(&views[0]));
+        Ok(())
     };
     match command {
-        LifecycleCommand::Drain { nodes, reason } => each(nodes, "drain", &DrainRequest { reason }, drained),
+        LifecycleCommand::Drain { nodes, reason } => each(nodes, NodeRequest::Drain { reason }, drained),
         LifecycleCommand::Resume { nodes } => {
-            each(nodes, "resume", &(), |node| format!("{}: in service", node.name))
+            each(nodes, NodeRequest::Resume, |node| format!("{}: in service", node.name))
         }
         LifecycleCommand::Replace { node, serial, mac, model } => {
-            let change = ChangeRequest { serial: Some(serial), mac: Some(mac), model, ..Default::default() };
-            each(vec![node], "change", &change, changed)
+            change(&node, ChangeRequest { serial: Some(serial), mac: Some(mac), model, ..Default::default() })
         }
         LifecycleCommand::Move { node, port, switch } => {
-            let change = ChangeRequest { port: Some(port), switch, ..Default::default() };
-            each(vec![node], "change", &change, changed)
+            change(&node, ChangeRequest { port: Some(port), switch, ..Default::default() })
         }
-        LifecycleCommand::Retire { nodes } => each(nodes, "retire", &(), |node| {
+        LifecycleCommand::Retire { nodes } => each(nodes, NodeRequest::Retire, |node| {
             let left = node.owes.as_ref().map(|owes| format!("; content of {} is on its card", owes.used_by));
             format!("{}: retired{}", node.name, left.unwrap_or_default())
         }),
     }
 }
 
-/// What can be sent.
-trait Body {
-    fn post(&self, connection: &Connection, path: &str) -> Result<NodeView, ClientError>;
-}
-
-impl<T: Serialize> Body for T {
-    fn post(&self, connection: &Connection, path: &str) -> Result<NodeView, ClientError> {
-        connection.post(path, self)
+/// Asks for the same thing at all these nodes. What can be done is done and told, and so is what stands in the way.
+fn ask(
+    connection: &Connection,
+    output: Output,
+    requests: &NodeRequests,
+    done: fn(&NodeView) -> String,
+) -> Result<(), ClientError> {
+    let results: Vec<NodeRequestResult> = connection.post("node-requests", requests)?;
+    let asked = results.len();
+    let (mut views, mut refused) = (Vec::new(), Vec::new());
+    for NodeRequestResult { name, node, refusal } in results {
+        views.extend(node);
+        refused.extend(refusal.map(|refusal| (name, refusal)));
     }
+    if !views.is_empty() {
+        output.tell("nodes", &views, |views| views.iter().map(done).collect::<Vec<_>>().join("\n"));
+    }
+    ClientError::refused_by(refused, asked).map_or(Ok(()), Err)
 }
 
 fn drained(node: &NodeView) -> String {

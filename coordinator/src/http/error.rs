@@ -2,12 +2,14 @@
 //! and a hint; our own trouble is logged and called so.
 
 use crate::api::ErrorBody;
+use crate::machine::Refusal;
 use crate::runner::{Distrust, RequestError};
 use crate::store::{Conflict, StoreError};
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use std::collections::BTreeSet;
 
 /// A request that is answered with an error.
 #[derive(Debug)]
@@ -19,6 +21,33 @@ pub(super) struct ApiError {
 impl ApiError {
     fn new(status: StatusCode, code: &str, message: impl Into<String>, hint: &str) -> Self {
         ApiError { status, body: ErrorBody { code: code.into(), message: message.into(), hint: hint.into() } }
+    }
+
+    /// What its answer says.
+    pub(super) fn into_body(self) -> ErrorBody {
+        self.body
+    }
+
+    /// One error for several nodes, where nothing was done because of those that are named.
+    pub(super) fn for_nodes(errors: Vec<(String, ApiError)>, asked: usize) -> Option<Self> {
+        if asked == 1 {
+            return errors.into_iter().next().map(|(_, only)| only);
+        }
+        let each = errors.iter().map(|(node, error)| format!("{node}: {}", error.body.message));
+        let each = each.collect::<Vec<_>>().join("; ");
+        let message =
+            format!("{} of {asked} nodes stand in the way, so nothing was done: {each}", errors.len());
+        ApiError::of_all(&errors.into_iter().map(|(_, error)| error).collect::<Vec<_>>(), message)
+    }
+
+    /// One error for several, with their code if it is the same, and all their hints.
+    fn of_all(errors: &[ApiError], message: String) -> Option<Self> {
+        let first = errors.first()?;
+        let is_same = errors.iter().all(|error| error.body.code == first.body.code);
+        let code = if is_same { first.body.code.as_str() } else { "refused" };
+        let hints: BTreeSet<&str> = errors.iter().map(|error| error.body.hint.as_str()).collect();
+        let hints: Vec<&str> = hints.into_iter().filter(|hint| !hint.is_empty()).collect();
+        Some(ApiError::new(first.status, code, message, &hints.join("; ")))
     }
 
     pub(super) fn unauthorized() -> Self {
@@ -97,6 +126,15 @@ impl From<Conflict> for ApiError {
             Conflict::Held { .. } => {
                 ApiError::conflict("held", message, "choose another node, or ask its holder")
             }
+            Conflict::Yours { .. } => {
+                ApiError::conflict("yours", message, "`piseduce deploy` sends its form")
+            }
+            Conflict::Quarantined { .. } => ApiError::conflict(
+                "quarantined",
+                message,
+                "choose another node; an administrator looks at it and frees it with `piseduce node test NODE`",
+            ),
+            Conflict::Several(each) => several(each, message),
             Conflict::OutOfService { .. } => ApiError::conflict(
                 "out_of_service",
                 message,
@@ -105,6 +143,12 @@ impl From<Conflict> for ApiError {
             Conflict::InUse { .. } => ApiError::conflict("in_use", message, "nothing was changed"),
         }
     }
+}
+
+/// Every node that stands in the way of a reservation.
+fn several(each: Vec<Conflict>, message: String) -> ApiError {
+    let errors: Vec<ApiError> = each.into_iter().map(ApiError::from).collect();
+    ApiError::of_all(&errors, message).expect("several are not none")
 }
 
 impl From<StoreError> for ApiError {
@@ -116,11 +160,17 @@ impl From<StoreError> for ApiError {
     }
 }
 
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        ApiError::conflict("refused", refusal.to_string(), "")
+    }
+}
+
 impl From<RequestError> for ApiError {
     fn from(error: RequestError) -> Self {
         let message = error.to_string();
         match error {
-            RequestError::Refused(_) => ApiError::conflict("refused", message, ""),
+            RequestError::Refused(refusal) => refusal.into(),
             RequestError::Conflict(conflict) => conflict.into(),
             RequestError::Clock(why) => ApiError::conflict("clock", message, clock_hint(why)),
             RequestError::Ending => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "ending", message, ""),

@@ -99,6 +99,17 @@ pub enum Powered {
     Failed(Cause),
 }
 
+impl Powered {
+    /// Whether the port is on now, where that was proven.
+    pub fn is_on(&self) -> Option<bool> {
+        match self {
+            Powered::On => Some(true),
+            Powered::Off => Some(false),
+            Powered::Failed(_) => None,
+        }
+    }
+}
+
 /// What an agent said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AgentSign {

@@ -1,6 +1,7 @@
 //! What others may look at: every node as it is now. Written by the runner alone.
 
 use super::calendar::Distrust;
+use super::views::{Mark, Views};
 use crate::bus::LiveBoots;
 use crate::clock::UnixMs;
 use crate::domain::node::{Node, NodeId};
@@ -13,8 +14,9 @@ use piseduce_protocol::id::{BootNumber, DeploymentId, Serial};
 use piseduce_protocol::report::Progress;
 use piseduce_protocol::status::{DeploymentStatus, NodeStatus, SCHEMA};
 use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, RwLock, RwLockReadGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
 /// A node as it is now.
@@ -105,7 +107,7 @@ impl DeploymentView {
 /// The shared view of all nodes.
 #[derive(Clone, Default)]
 pub struct Board {
-    nodes: Arc<RwLock<BTreeMap<String, NodeView>>>,
+    nodes: Arc<RwLock<Views>>,
     distrust: Arc<RwLock<Option<Distrust>>>,
     live_boots: Arc<watch::Sender<LiveBoots>>,
     link_is_up: Arc<AtomicBool>,
@@ -114,34 +116,47 @@ pub struct Board {
 }
 
 impl Board {
-    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, NodeView>> {
+    fn read(&self) -> RwLockReadGuard<'_, Views> {
         self.nodes.read().expect("nobody panics while holding the board")
     }
 
+    fn write(&self) -> RwLockWriteGuard<'_, Views> {
+        self.nodes.write().expect("nobody panics while holding the board")
+    }
+
     /// All nodes, by name.
-    pub fn all(&self) -> Vec<NodeView> {
-        self.read().values().cloned().collect()
+    pub fn all(&self) -> Vec<Arc<NodeView>> {
+        self.read().all()
     }
 
     /// The node of this name.
-    pub fn node(&self, name: &str) -> Option<NodeView> {
-        self.read().get(name).cloned()
+    pub fn node(&self, name: &str) -> Option<Arc<NodeView>> {
+        self.read().by_name(name)
     }
 
     /// The node with this serial number.
-    pub fn by_serial(&self, serial: Serial) -> Option<NodeView> {
-        self.read().values().find(|view| view.node.attributes.serial == serial).cloned()
+    pub fn by_serial(&self, serial: Serial) -> Option<Arc<NodeView>> {
+        self.read().by(&Mark::Serial(serial))
     }
 
-    /// The nodes that `is_meant`.
-    pub fn matching(&self, is_meant: impl Fn(&Node) -> bool) -> Vec<NodeView> {
-        self.read().values().filter(|view| is_meant(&view.node)).cloned().collect()
+    /// The node whose serial number ends with these 8 digits, which is all that firmware shows of it.
+    pub fn by_serial_end(&self, end: u32) -> Option<Arc<NodeView>> {
+        self.read().by(&Mark::SerialEnd(end))
+    }
+
+    /// The node with this hardware address.
+    pub fn by_mac(&self, mac: &str) -> Option<Arc<NodeView>> {
+        self.read().by(&Mark::Mac(mac.into()))
+    }
+
+    /// The node that this IP address is registered for.
+    pub fn by_ip(&self, ip: Ipv4Addr) -> Option<Arc<NodeView>> {
+        self.read().by(&Mark::Ip(ip))
     }
 
     /// The node of this live deployment.
-    pub fn by_deployment(&self, id: DeploymentId) -> Option<NodeView> {
-        let is_it = |view: &&NodeView| view.deployment.as_ref().is_some_and(|d| d.live.deployment.id == id);
-        self.read().values().find(is_it).cloned()
+    pub fn by_deployment(&self, id: DeploymentId) -> Option<Arc<NodeView>> {
+        self.read().by(&Mark::Deployment(id))
     }
 
     /// Why the head's calendar ends nothing now, if it does not.
@@ -186,17 +201,14 @@ impl Board {
     }
 
     pub(super) fn put(&self, view: NodeView) {
-        let mut nodes = self.nodes.write().expect("nobody panics while holding the board");
-        // A renamed node is not there twice.
-        nodes.retain(|name, old| old.node.id != view.node.id || *name == view.node.attributes.name);
-        nodes.insert(view.node.attributes.name.clone(), view);
+        self.write().put(view);
     }
 
     pub(super) fn remove(&self, node: NodeId) {
-        let mut nodes = self.nodes.write().expect("nobody panics while holding the board");
-        nodes.retain(|_, view| view.node.id != node);
+        self.write().remove(node);
     }
 
+    /// These are all boots that may speak now.
     pub(super) fn set_live_boots(&self, live: HashMap<Serial, BootNumber>) {
         self.live_boots.send_if_modified(|now| {
             let changed = **now != live;
@@ -204,6 +216,24 @@ impl Board {
                 *now = Arc::new(live);
             }
             changed
+        });
+    }
+
+    /// Which boots of these nodes may speak now, if any.
+    pub(super) fn change_live_boots(&self, mut changes: BTreeMap<Serial, Option<BootNumber>>) {
+        self.live_boots.send_if_modified(|now| {
+            changes.retain(|serial, boot| now.get(serial).copied() != *boot);
+            if changes.is_empty() {
+                return false;
+            }
+            let live = Arc::make_mut(now);
+            for (serial, boot) in changes {
+                match boot {
+                    Some(boot) => live.insert(serial, boot),
+                    None => live.remove(&serial),
+                };
+            }
+            true
         });
     }
 }

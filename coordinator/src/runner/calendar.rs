@@ -7,7 +7,6 @@ use crate::clock_trust::is_synchronised;
 use crate::domain::deployment::{Active, Condition, Purpose, Resting};
 use crate::machine::event::{Event, Request};
 use crate::store::{Actor, ClockStep, StoreError};
-use piseduce_protocol::id::DeploymentId;
 use std::time::Duration;
 
 /// How far behind the latest time that this site has seen the head's clock may be and still be believed.
@@ -113,10 +112,10 @@ impl Runner {
         if self.distrust.is_some() {
             return Ok(());
         }
-        let due: Vec<(DeploymentId, Request)> =
-            self.lives.iter().filter_map(|(id, held)| Some((*id, due(held, now)?))).collect();
-        for (id, request) in due {
-            self.step(id, &Event::Asked(request), &Actor::Machine, None);
+        for id in self.endings.due(now) {
+            if let Some(request) = self.lives.get(&id).and_then(|held| due(held, now)) {
+                self.step(id, &Event::Asked(request), &Actor::Machine, None);
+            }
         }
         Ok(())
     }
@@ -149,6 +148,15 @@ impl Runner {
         self.read_calendar().await?;
         Ok(self.distrust)
     }
+}
+
+/// When the calendar ends a deployment, or its open form.
+pub(super) fn falls_due(held: &Held) -> Option<UnixMs> {
+    let at = held.until.min(held.form_until);
+    // Whatever is due at some time is due at the end of both.
+    let last = held.until.max(held.form_until);
+    let is_open = held.live.deployment.condition == Condition::Open;
+    due(held, last).map(|_| if is_open { at } else { held.until })
 }
 
 fn due(held: &Held, now: UnixMs) -> Option<Request> {

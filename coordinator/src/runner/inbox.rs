@@ -1,6 +1,7 @@
 //! What reaches the runner, from whom, and how a message becomes an event at a deployment.
 
 use super::orders::PortOrder;
+use super::requests::Requests;
 use super::site::Readings;
 use super::{Distrust, Runner};
 use crate::bus::link::Heard;
@@ -9,7 +10,7 @@ use crate::domain::guard::{self, Action, Finding, Guards};
 use crate::domain::node::{NodeId, SwitchId};
 use crate::domain::reservation::Reservation;
 use crate::machine::Refusal;
-use crate::machine::event::{AgentSign, Asked, Event, FirstBootSign, Powered, Request, Sign};
+use crate::machine::event::{AgentSign, Asked, Event, FirstBootSign, Powered, Sign};
 use crate::power::Station;
 use crate::store::{Actor, AgentWord, AgentWords, Conflict, Opened, StoreError, Wanted};
 use piseduce_protocol::id::{BootNumber, DeploymentId, Run, Seq, Serial};
@@ -21,7 +22,7 @@ pub(super) enum Message {
     Heard(Heard),
     Reserve(Wanted, oneshot::Sender<Result<Opened, RequestError>>),
     ConfirmClock(String, Reply),
-    Ask(DeploymentId, Request, String, Reply),
+    Ask(Requests),
     Powered(DeploymentId, Seq, Powered),
     ViewServed(DeploymentId, Seq),
     BootAsked(Serial, Asked),
@@ -77,7 +78,7 @@ impl Handle {
         self.inbox.send(message).await.map_err(|_| RequestError::Ending)
     }
 
-    async fn answered<T>(
+    pub(super) async fn answered<T>(
         &self,
         message: impl FnOnce(oneshot::Sender<Result<T, RequestError>>) -> Message,
     ) -> Result<T, RequestError> {
@@ -92,19 +93,6 @@ impl Handle {
     /// [`RequestError::Conflict`] naming who holds a node until when.
     pub async fn reserve(&self, wanted: Wanted) -> Result<Reservation, RequestError> {
         self.answered(|reply| Message::Reserve(wanted, reply)).await.map(|opened| opened.reservation)
-    }
-
-    /// Asks the machine for something in a user's name. When this returns, the answer is on disk.
-    ///
-    /// # Errors
-    /// [`RequestError::Refused`] with the machine's reason.
-    pub async fn ask(
-        &self,
-        deployment: DeploymentId,
-        request: Request,
-        user: &str,
-    ) -> Result<(), RequestError> {
-        self.answered(|reply| Message::Ask(deployment, request, user.into(), reply)).await
     }
 
     /// An administrator says that the head's clock is right as it is.
@@ -205,12 +193,7 @@ impl Runner {
                 };
                 let _ = reply.send(result);
             }
-            Message::Ask(id, request, user, reply) => {
-                let known = self.deployment(id).is_some();
-                let refusal = self.step(id, &Event::Asked(request), &Actor::User(user), None);
-                let refusal = refusal.or((!known).then_some(Refusal::Ended));
-                self.turn.replies.push((reply, refusal.map_or(Ok(()), |refusal| Err(refusal.into()))));
-            }
+            Message::Ask(requests) => self.ask(requests),
             Message::Powered(id, seq, powered) => self.powered(id, seq, powered),
             Message::ViewServed(id, seq) => self.seen(id, Sign::ViewServed(seq), None),
             Message::BootAsked(serial, asked) => self.boot_asked(serial, asked).await?,
@@ -236,7 +219,7 @@ impl Runner {
                 self.show_all();
                 let _ = reply.send(Ok(()));
             }
-            Message::AreYouAlive(reply) => self.turn.replies.push((reply, Ok(()))),
+            Message::AreYouAlive(reply) => self.turn.replies.push(Box::new(move || drop(reply.send(Ok(()))))),
         }
         Ok(())
     }
@@ -250,13 +233,8 @@ impl Runner {
     }
 
     fn powered(&mut self, id: DeploymentId, seq: Seq, powered: Powered) {
-        let node = self.lives.get(&id).map(|held| held.node);
-        if let Some(known) = node.and_then(|node| self.nodes.get_mut(&node)) {
-            known.powered = match powered {
-                Powered::On => Some(true),
-                Powered::Off => Some(false),
-                Powered::Failed(_) => None,
-            };
+        if let Some(node) = self.lives.get(&id).map(|held| held.node) {
+            self.set_powered(node, powered.is_on());
         }
         self.seen(id, Sign::Power(seq, powered), None);
     }
@@ -269,14 +247,14 @@ impl Runner {
             _ => {}
         }
         match heard {
-            Heard::Up => self.link_since = Some(clock::now()),
+            Heard::Up => self.set_link_since(Some(clock::now())),
             Heard::Down => {
                 // What silence there was until now is counted before the clocks stand still.
                 let ids: Vec<DeploymentId> = self.lives.keys().copied().collect();
                 for id in ids {
                     self.step(id, &Event::Tick, &Actor::Machine, None);
                 }
-                self.link_since = None;
+                self.set_link_since(None);
             }
             Heard::Report(serial, boot, report) => {
                 if let Some(id) = self.deployment_of(serial) {

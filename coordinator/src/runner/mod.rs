@@ -10,12 +10,16 @@ mod boots;
 mod calendar;
 mod cards;
 mod consoles;
+mod inventory;
 mod orders;
 mod perform;
 mod recovery;
+mod requests;
 mod show;
 mod site;
+mod timetable;
 mod uptime;
+mod views;
 mod waits;
 
 pub mod board;
@@ -29,27 +33,29 @@ pub use calendar::Distrust;
 pub use inbox::{Handle, RequestError};
 pub use orders::{PortOrder, Wish};
 pub use perform::Outside;
+pub use requests::{Answer, OnRefusal};
 
 use crate::clock::{self, Instant, UnixMs};
 use crate::domain::card::CardNote;
 use crate::domain::deployment::{Condition, Deployment};
 use crate::domain::node::{Node, NodeId, SwitchId};
 use crate::domain::reservation::ReservationId;
-use crate::machine::admission::{Lack, Who};
 use crate::machine::event::Event;
 use crate::machine::{Effect, Live, Moment, Policy, Refusal, advance};
-use crate::store::{Actor, AgentWords, Change, JournalId, Saved, Store, StoreError, StoredDeployment};
+use crate::store::{Actor, AgentWords, Change, JournalId, Saved, Store, StoreError};
+use admit::{Admissions, Standing};
 use calendar::Calendar;
-use inbox::{Message, Reply};
+use inbox::Message;
 use orders::Orders;
-use piseduce_protocol::id::{DeploymentId, Serial};
+use piseduce_protocol::id::{BootNumber, DeploymentId, Serial};
 use piseduce_protocol::report::{CardInfo, Progress};
 use piseduce_protocol::state::State;
 use site::Site;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
+use timetable::Timetable;
 use tokio::sync::{mpsc, watch};
-use uptime::{Watch, Watched};
+use uptime::Watch;
 
 /// At most this many messages share a transaction.
 const MESSAGES_A_TURN: usize = 256;
@@ -85,13 +91,6 @@ struct Known {
     journal: JournalId,
 }
 
-impl Known {
-    /// Its port is being switched on: whatever it does now is expected.
-    fn is_switched_on(&mut self) {
-        (self.powered, self.alarm) = (None, None);
-    }
-}
-
 /// Owns every live deployment.
 pub struct Runner {
     store: Store,
@@ -101,8 +100,14 @@ pub struct Runner {
     inbox: mpsc::Receiver<Message>,
     handle: mpsc::WeakSender<Message>,
     lives: BTreeMap<DeploymentId, Held>,
+    /// When each deployment's next deadline falls due.
+    deadlines: Timetable<DeploymentId, Instant>,
+    /// When the calendar ends each of them, or its open form.
+    endings: Timetable<DeploymentId, UnixMs>,
     nodes: HashMap<NodeId, Known>,
     serials: HashMap<Serial, NodeId>,
+    /// The nodes on each switch.
+    switches: HashMap<SwitchId, BTreeSet<NodeId>>,
     link_since: Option<Instant>,
     calendar: Calendar,
     /// Why the calendar ends nothing now.
@@ -112,8 +117,7 @@ pub struct Runner {
     watches: HashMap<SwitchId, Watch>,
     site: Site,
     orders: Orders,
-    /// What those who wait to be powered on are waiting for.
-    lacks: HashMap<Who, Lack>,
+    admissions: Admissions,
     turn: TurnLog,
 }
 
@@ -125,7 +129,8 @@ struct TurnLog {
     left: Vec<State>,
     /// What follows from the last change of each deployment.
     effects: BTreeMap<DeploymentId, Vec<Effect>>,
-    replies: Vec<(Reply, Result<(), RequestError>)>,
+    /// Who is answered when the turn is on disk.
+    replies: Vec<Box<dyn FnOnce() + Send + Sync>>,
     /// What agents told, for people.
     words: Vec<AgentWords>,
     /// What happened to cards.
@@ -157,8 +162,11 @@ impl Runner {
             inbox,
             handle: sender.downgrade(),
             lives: BTreeMap::new(),
+            deadlines: Timetable::default(),
+            endings: Timetable::default(),
             nodes: HashMap::new(),
             serials: HashMap::new(),
+            switches: HashMap::new(),
             link_since: None,
             calendar: Calendar::new(trust_unsynchronised),
             distrust: None,
@@ -166,7 +174,7 @@ impl Runner {
             watches: HashMap::new(),
             site: Site::default(),
             orders: Orders::default(),
-            lacks: HashMap::new(),
+            admissions: Admissions::default(),
             turn: TurnLog::default(),
         };
         runner.load_inventory().await?;
@@ -182,70 +190,6 @@ impl Runner {
         runner.watch_switches(true);
         runner.show_all();
         Ok((runner, Handle::new(sender)))
-    }
-
-    async fn load_inventory(&mut self) -> Result<(), StoreError> {
-        let anew = self.outside.set_switches(self.store.switches().await?);
-        let nodes = self.store.nodes().await?;
-        consoles::set(self.outside.consoles(), nodes.iter());
-        self.forget_all_but(&nodes.iter().map(|node| node.id).collect());
-        for node in nodes {
-            self.serials.retain(|_, id| *id != node.id);
-            self.serials.insert(node.attributes.serial, node.id);
-            match self.nodes.get_mut(&node.id) {
-                Some(known) => known.node = node,
-                None => {
-                    let fresh = Known {
-                        node,
-                        deployment: None,
-                        powered: None,
-                        alarm: None,
-                        journal: JournalId::default(),
-                    };
-                    self.nodes.insert(fresh.node.id, fresh);
-                }
-            }
-        }
-        self.outside.set_places(self.nodes.values().map(|known| &known.node));
-        self.power_again(&anew);
-        self.order_again(&anew);
-        Ok(())
-    }
-
-    /// Begins to watch switches that are not watched yet.
-    pub(super) fn watch_switches(&mut self, at_start: bool) {
-        self.watches
-            .retain(|switch, watch| self.outside.line(*switch).is_some_and(|line| watch.is_over(&line)));
-        for switch in self.outside.switches().collect::<Vec<_>>() {
-            let Some(line) = self.outside.line(switch) else { continue };
-            let (store, inbox, is_trusted) =
-                (self.store.clone(), self.handle.clone(), self.distrust.is_none());
-            let watched = Watched { switch, line, store, inbox, at_start, is_trusted };
-            self.watches.entry(switch).or_insert_with(|| Watch::begin(watched));
-        }
-    }
-
-    fn take_up(&mut self, stored: StoredDeployment) {
-        let id = stored.deployment.id;
-        self.calendar.seen(stored.since);
-        if let Some(known) = self.nodes.get_mut(&stored.node.id) {
-            known.deployment = Some(id);
-            known.journal = stored.journal;
-        }
-        let held = Held {
-            live: Live::new(stored.deployment, clock::now()),
-            node: stored.node.id,
-            owner: stored.owner,
-            reservation: stored.reservation,
-            form_until: stored.form_until,
-            until: stored.until,
-            since: stored.since,
-            journal: stored.journal,
-            progress: None,
-            card: None,
-            waiting: None,
-        };
-        self.lives.insert(id, held);
     }
 
     /// Serves until every handle is gone or `stop` changes.
@@ -295,24 +239,29 @@ impl Runner {
     }
 
     fn wake_at(&self) -> Instant {
-        let moment = self.moment();
-        let deadlines = self.lives.values().filter_map(|held| held.live.deadline(moment, &self.policy));
-        let pause = self.admission().look_again;
-        deadlines
-            .chain(pause)
-            .chain(self.recovery_wakes_at())
-            .min()
-            .unwrap_or(Instant(u64::MAX))
-            .min(moment.at + CALENDAR_EVERY)
+        let next = [self.deadlines.next(), self.admissions.next(), self.recovery_wakes_at()];
+        next.into_iter().flatten().fold(clock::now() + CALENDAR_EVERY, Instant::min)
     }
 
     fn tick(&mut self) {
-        let moment = self.moment();
-        let due = |held: &Held| held.live.deadline(moment, &self.policy).is_some_and(|at| at <= moment.at);
-        let ids: Vec<DeploymentId> =
-            self.lives.iter().filter(|(_, held)| due(held)).map(|(id, _)| *id).collect();
-        for id in ids {
+        for id in self.deadlines.due(clock::now()) {
             self.step(id, &Event::Tick, &Actor::Machine, None);
+        }
+    }
+
+    /// Notes when something falls due at a deployment, if nothing happens before.
+    fn set_times(&mut self, id: DeploymentId) {
+        let held = self.lives.get(&id);
+        let deadline = held.and_then(|held| held.live.deadline(self.moment(), &self.policy));
+        self.deadlines.set(id, deadline);
+        self.endings.set(id, held.and_then(calendar::falls_due));
+    }
+
+    /// The clocks of all deployments go on or stand still from now on.
+    fn set_link_since(&mut self, since: Option<Instant>) {
+        self.link_since = since;
+        for id in self.lives.keys().copied().collect::<Vec<_>>() {
+            self.set_times(id);
         }
     }
 
@@ -326,9 +275,12 @@ impl Runner {
     ) -> Option<Refusal> {
         let moment = self.moment();
         let held = self.lives.get_mut(&id)?;
-        let before = held.live.deployment.clone();
+        let (before, standing) = (held.live.deployment.clone(), Standing::of(held));
         let (live, mut effects) = advance(held.live.clone(), event, moment, &self.policy);
         held.live = live;
+        if let Some(known) = self.nodes.get(&held.node).filter(|_| Standing::of(held) != standing) {
+            self.admissions.changed(known.node.switch);
+        }
         let refusal = effects.iter().find_map(|effect| match effect {
             Effect::Refuse(refusal) => Some(*refusal),
             _ => None,
@@ -349,6 +301,7 @@ impl Runner {
         } else if !effects.is_empty() {
             self.turn.effects.insert(id, effects);
         }
+        self.set_times(id);
         refusal
     }
 
@@ -378,36 +331,39 @@ impl Runner {
         for (id, effects) in std::mem::take(&mut self.turn.effects) {
             self.perform(id, effects);
         }
-        for (reply, result) in self.turn.replies.drain(..) {
-            // Whoever asked may be gone; what was asked is done all the same.
-            let _ = reply.send(result);
-        }
+        self.turn.replies.drain(..).for_each(|reply| reply());
         Ok(())
     }
 
     /// What was saved is what everybody sees from now on: before its events are told, so that whoever hears of a
     /// change finds it.
     fn settle_changes(&mut self, changes: &[Change], saved: &[Saved]) {
+        let mut live_boots = Vec::new();
         for (change, saved) in changes.iter().zip(saved) {
             let id = change.deployment.id;
             let Some(known) = self.nodes.get_mut(&change.node) else { continue };
             known.journal = saved.journal;
+            live_boots.push((known.node.attributes.serial, change.deployment.live_boot()));
             if matches!(change.deployment.condition, Condition::Ended(_)) {
                 known.deployment = None;
                 self.board.count_ended();
                 if let Some(held) = self.lives.remove(&id) {
                     known.node.owes = known.node.owes_after(&change.deployment, &held.owner);
                 }
+                self.admissions.changed(known.node.switch);
+                self.set_times(id);
             } else if let Some(held) = self.lives.get_mut(&id) {
                 held.since = saved.since;
                 held.journal = saved.journal;
             }
         }
-        for change in changes {
-            self.show(change.node);
+        for node in changes.iter().map(|change| change.node).collect::<BTreeSet<_>>() {
+            self.show(node);
         }
         self.forget_consoles(changes);
-        self.show_live_boots();
+        // The last change of a node counts.
+        let live_boots: BTreeMap<Serial, Option<BootNumber>> = live_boots.into_iter().collect();
+        self.board.change_live_boots(live_boots);
     }
 
     fn deployment(&self, id: DeploymentId) -> Option<&Deployment> {

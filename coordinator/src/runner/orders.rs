@@ -1,8 +1,8 @@
 //! Ports that an operator has switched by hand: through the same queue and admission as everything else, never a
 //! protected one, and never one whose node is being deployed.
 
+use super::Runner;
 use super::inbox::{Message, Powering, RequestError};
-use super::{Known, Runner};
 use crate::clock::{self, Instant};
 use crate::domain::node::{NodeAttributes, NodeId, SwitchId};
 use crate::machine::admission::{Candidate, Who};
@@ -75,6 +75,7 @@ impl Runner {
                 let power = if wish == Wish::On { Power::On } else { Power::Off };
                 let order = Order { switch, port, node, wish, waits_since, power, reply };
                 self.orders.under_way.insert(number, order);
+                self.admissions.changed(switch);
                 if wish != Wish::On {
                     self.switch_for(number);
                 }
@@ -115,8 +116,9 @@ impl Runner {
     }
 
     /// Orders that wait for admission, and what those before have taken.
-    pub(super) fn ordered(&self) -> impl Iterator<Item = Candidate> {
-        self.orders.under_way.iter().map(|(number, order)| {
+    pub(super) fn ordered(&self, switch: SwitchId) -> impl Iterator<Item = Candidate> {
+        let there = self.orders.under_way.iter().filter(move |(_, order)| order.switch == switch);
+        there.map(|(number, order)| {
             let node = order.node.and_then(|node| self.nodes.get(&node)).map(|known| &known.node.attributes);
             Candidate {
                 switch: order.switch.0,
@@ -142,8 +144,7 @@ impl Runner {
         if let Some(order) = self.orders.under_way.get_mut(&number) {
             (order.waits_since, order.power) = (None, Power::On);
             self.orders.powered_on.insert(order.switch, clock::now());
-            let node = order.node;
-            node.and_then(|node| self.nodes.get_mut(&node)).into_iter().for_each(Known::is_switched_on);
+            order.node.into_iter().for_each(|node| self.is_switched_on(node));
             self.switch_for(number);
         }
     }
@@ -173,15 +174,11 @@ impl Runner {
 
     /// How an order's power job ended.
     pub(super) fn ordered_ended(&mut self, number: u64, powered: Powered) {
+        let Some(order) = self.orders.under_way.get(&number) else { return };
+        let (node, switch) = (order.node, order.switch);
+        node.into_iter().for_each(|node| self.set_powered(node, powered.is_on()));
+        self.admissions.changed(switch);
         let Some(order) = self.orders.under_way.get_mut(&number) else { return };
-        if let Some(known) = order.node.and_then(|node| self.nodes.get_mut(&node)) {
-            known.powered = match powered {
-                Powered::On => Some(true),
-                Powered::Off => Some(false),
-                Powered::Failed(_) => None,
-            };
-        }
-        let node = order.node;
         if order.wish == Wish::Cycle && powered == Powered::Off {
             order.waits_since = Some(clock::now());
         } else if let Some(order) = self.orders.under_way.remove(&number) {

@@ -1,12 +1,12 @@
 //! Hands each effect to the one adapter that carries it out, and tells the world what changed.
 
+use super::Runner;
 use super::inbox::Message;
-use super::{Known, Runner};
 use crate::bus::link::Link;
 use crate::clock::{self, UnixMs};
 use crate::console::Consoles;
 use crate::credentials::Credentials;
-use crate::domain::deployment::Deployment;
+use crate::domain::deployment::{Deployment, Form};
 use crate::domain::driver::Driver;
 use crate::domain::node::{Node, SwitchId};
 use crate::domain::switch::Switch;
@@ -18,7 +18,7 @@ use crate::store::JournalId;
 use piseduce_protocol::bundle::Bundle;
 use piseduce_protocol::cause::{Cause, CauseKind};
 use piseduce_protocol::command::{Command, Order, Work};
-use piseduce_protocol::id::{DeploymentId, Seq};
+use piseduce_protocol::id::{BootNumber, DeploymentId, Hash, Run, Seq, Serial};
 use piseduce_protocol::state::State;
 use piseduce_protocol::status::{NodeStatus, SCHEMA, StateEvent};
 use std::collections::HashMap;
@@ -32,13 +32,19 @@ pub struct Outside {
     queues: HashMap<SwitchId, (Switch, PowerQueue)>,
     lines: Lines,
     consoles: Consoles,
+    /// The bundle of each board's present boot, by its name.
+    bundles: HashMap<Serial, (BootOfRun, Hash)>,
 }
+
+/// A boot of a run.
+type BootOfRun = (DeploymentId, Run, BootNumber);
 
 impl Outside {
     /// Adapters for the broker behind `link` and no switch yet; `lines` get to know the switches, `consoles` those of
     /// the nodes.
     pub fn new(link: Link, credentials: Credentials, head: String, lines: Lines, consoles: Consoles) -> Self {
-        Outside { link, credentials, head, queues: HashMap::new(), lines, consoles }
+        let (queues, bundles) = (HashMap::new(), HashMap::new());
+        Outside { link, credentials, head, queues, lines, consoles, bundles }
     }
 
     pub(super) fn consoles(&self) -> &Consoles {
@@ -139,7 +145,14 @@ impl Outside {
     }
 
     /// Tells of a change of state, once it is saved.
-    pub(super) fn tell(&self, node: &Node, now: &Deployment, from: State, journal: JournalId, at: UnixMs) {
+    pub(super) fn tell(
+        &mut self,
+        node: &Node,
+        now: &Deployment,
+        from: State,
+        journal: JournalId,
+        at: UnixMs,
+    ) {
         if now.state() != from {
             self.link.event(StateEvent {
                 schema: SCHEMA,
@@ -156,11 +169,27 @@ impl Outside {
         }
         if now.live_boot().is_none() {
             self.link.forget(node.attributes.serial);
+            self.bundles.remove(&node.attributes.serial);
+        }
+    }
+
+    /// The name of what makes the image of `form` this user's node, in this boot. Made once a boot.
+    fn bundle(&mut self, node: &Node, deployment: &Deployment, form: &Form) -> Hash {
+        let (serial, of) = (node.attributes.serial, (deployment.id, deployment.run, deployment.boot));
+        match self.bundles.get(&serial) {
+            Some((known, name)) if *known == of => *name,
+            _ => {
+                let keys = self.credentials.boot_keys(serial, deployment.boot);
+                let bundle = self.credentials.bundle(node, deployment, form, &self.head);
+                let name = Bundle::name_of(&bundle.lock(&keys.bundle));
+                self.bundles.insert(serial, (of, name));
+                name
+            }
         }
     }
 
     /// `unix_ms` is the calendar time that the agent may rely on; 0 when there is none.
-    fn command(&self, node: &Node, deployment: &Deployment, ask: Ask, unix_ms: u64) {
+    fn command(&mut self, node: &Node, deployment: &Deployment, ask: Ask, unix_ms: u64) {
         let serial = node.attributes.serial;
         let order = match ask {
             Ask::Stop => Order::Stop,
@@ -168,13 +197,11 @@ impl Outside {
             Ask::Wipe(wipe) => Order::Wipe(wipe),
             Ask::Work { state, attempt, manifest, verify, recopy_boot } => {
                 let Some(form) = &deployment.form else { return };
-                let keys = self.credentials.boot_keys(serial, deployment.boot);
-                let bundle = self.credentials.bundle(node, deployment, form, &self.head);
                 Order::Perform(Work {
                     state,
                     attempt,
                     manifest,
-                    bundle: Bundle::name_of(&bundle.lock(&keys.bundle)),
+                    bundle: self.bundle(node, deployment, form),
                     part_size: form.part_size,
                     verify,
                     recopy_boot,
@@ -230,7 +257,7 @@ impl Runner {
         if power == Power::On {
             // A node may be heard before its switch has shown that it is on.
             let node = self.lives.get(&id).map(|held| held.node);
-            node.and_then(|node| self.nodes.get_mut(&node)).into_iter().for_each(Known::is_switched_on);
+            node.into_iter().for_each(|node| self.is_switched_on(node));
         }
         let node = self.lives.get(&id).and_then(|held| self.nodes.get(&held.node)).map(|known| &known.node);
         let (Some(node), Some(inbox)) = (node, self.handle.upgrade()) else { return };

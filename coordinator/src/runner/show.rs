@@ -4,7 +4,6 @@
 use super::Runner;
 use super::board::{DeploymentView, NodeView};
 use crate::domain::node::NodeId;
-use std::collections::BTreeSet;
 
 impl Runner {
     fn view(&self, node: NodeId) -> Option<NodeView> {
@@ -38,15 +37,6 @@ impl Runner {
         }
         self.outside.publish(view.status());
         self.board.put(view);
-    }
-
-    /// Nodes that were retired are shown no more.
-    pub(super) fn forget_all_but(&mut self, kept: &BTreeSet<NodeId>) {
-        self.serials.retain(|_, node| kept.contains(node));
-        for (_, gone) in self.nodes.extract_if(|node, _| !kept.contains(node)) {
-            self.outside.unpublish(&gone.node.attributes.name);
-            self.board.remove(gone.node.id);
-        }
     }
 
     pub(super) fn show_all(&mut self) {

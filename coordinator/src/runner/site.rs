@@ -80,11 +80,11 @@ impl Runner {
             // Nobody is asked to get up for every start of ours.
             return;
         }
-        let ports: Vec<Port> = self.nodes_of(switch).map(|node| self.port_of(node)).collect();
+        let ports: Vec<Port> = self.on_switch(switch).map(|node| self.port_of(node)).collect();
         let recovery = Recovery {
             restarted,
             is_read: false,
-            before: self.nodes_of(switch).map(|node| (node, self.request_of(node))).collect(),
+            before: self.on_switch(switch).map(|node| (node, self.request_of(node))).collect(),
             expected: BTreeMap::new(),
             looked: clock::now(),
             switched_off: BTreeSet::new(),
@@ -96,6 +96,7 @@ impl Runner {
             tracing::warn!(switch = self.outside.name_of(switch), "the switch restarted");
         }
         self.site.recoveries.insert(switch, recovery);
+        self.admissions.changed(switch);
         tokio::spawn(async move {
             let readings = survey(line, ports).await;
             let _ = inbox.send(Message::Surveyed(switch, readings)).await;
@@ -109,22 +110,16 @@ impl Runner {
         self.site.unknown = switches.map(|switch| (switch, until)).collect();
     }
 
+    /// Until when a switch that was not read yet is waited for.
+    pub(super) fn is_read_or_given_up_at(&self, switch: SwitchId) -> Option<Instant> {
+        self.site.unknown.get(&switch).copied().filter(|until| clock::now() < *until)
+    }
+
     /// Whether the ports of a switch are to be read before anybody is powered on there: a port that a switch turned on by
     /// itself gives its node no token, and must be off first.
     pub(super) fn is_to_be_read(&self, switch: SwitchId) -> bool {
-        let is_unknown = self.site.unknown.get(&switch).is_some_and(|until| clock::now() < *until);
-        is_unknown || self.site.recoveries.get(&switch).is_some_and(|recovery| !recovery.is_read)
-    }
-
-    fn nodes_of(&self, switch: SwitchId) -> impl Iterator<Item = NodeId> {
-        let mut nodes: Vec<NodeId> = self
-            .nodes
-            .values()
-            .filter(|known| known.node.switch == switch)
-            .map(|known| known.node.id)
-            .collect();
-        nodes.sort_unstable();
-        nodes.into_iter()
+        self.is_read_or_given_up_at(switch).is_some()
+            || self.site.recoveries.get(&switch).is_some_and(|recovery| !recovery.is_read)
     }
 
     fn port_of(&self, node: NodeId) -> Port {
@@ -144,6 +139,7 @@ impl Runner {
     /// What the ports of a switch show.
     pub(super) fn surveyed(&mut self, switch: SwitchId, readings: Option<Readings>) {
         self.site.unknown.remove(&switch);
+        self.admissions.changed(switch);
         let Some(recovery) = self.site.recoveries.get_mut(&switch) else { return };
         recovery.is_read = true;
         let (restarted, before) = (recovery.restarted, std::mem::take(&mut recovery.before));
@@ -154,7 +150,7 @@ impl Runner {
             return self.site.told.push(told);
         };
         let sign_within = self.policy.env_boot_restart_after;
-        for node in self.nodes_of(switch).collect::<Vec<_>>() {
+        for node in self.on_switch(switch).collect::<Vec<_>>() {
             let known = &self.nodes[&node];
             // Whose state changed since is in good hands, and what was read of it is old.
             if before.get(&node) != Some(&self.request_of(node)) {
@@ -166,8 +162,8 @@ impl Runner {
                 None if known.node.out.is_some() => Need::Nothing,
                 live => need(live, reading, restarted, sign_within),
             };
-            if let Some(known) = self.nodes.get_mut(&node) {
-                known.powered = reading.map(is_on).or(known.powered);
+            if let Some(reading) = reading {
+                self.set_powered(node, Some(is_on(reading)));
             }
             match need {
                 Need::Nothing => {}
@@ -185,7 +181,7 @@ impl Runner {
             let (Some(line), Some(inbox)) = (self.outside.line(switch), self.handle.upgrade()) else {
                 continue;
             };
-            let unknown = self.nodes_of(switch).filter(|node| self.nodes[node].powered.is_none());
+            let unknown = self.on_switch(switch).filter(|node| self.nodes[node].powered.is_none());
             let ports: Vec<Port> = unknown.map(|node| self.port_of(node)).collect();
             if !ports.is_empty() {
                 tokio::spawn(async move {
@@ -199,10 +195,10 @@ impl Runner {
 
     /// What ports of which nothing was known show.
     pub(super) fn ports_read(&mut self, switch: SwitchId, readings: &Readings) {
-        for node in self.nodes_of(switch).collect::<Vec<_>>() {
-            let Some(known) = self.nodes.get_mut(&node) else { continue };
+        for node in self.on_switch(switch).collect::<Vec<_>>() {
+            let Some(known) = self.nodes.get(&node) else { continue };
             if let (None, Some(Some(reading))) = (known.powered, readings.get(&known.node.attributes.port)) {
-                known.powered = Some(is_on(*reading));
+                self.set_powered(node, Some(is_on(*reading)));
                 self.show(node);
             }
         }
@@ -226,12 +222,14 @@ impl Runner {
 
     /// How switching off a node that nobody has went.
     pub(super) fn switched_off(&mut self, node: NodeId, powered: &Powered) {
-        let Some(known) = self.nodes.get_mut(&node) else { return };
+        let Some(known) = self.nodes.get(&node) else { return };
         let (name, switch) = (known.node.attributes.name.clone(), known.node.switch);
+        if *powered == Powered::Off {
+            self.set_powered(node, Some(false));
+        }
         let recovery = self.site.recoveries.get_mut(&switch);
         match powered {
             Powered::Off => {
-                known.powered = Some(false);
                 if let Some(recovery) = recovery {
                     recovery.expected.remove(&node);
                     recovery.switched_off.insert(name);
@@ -321,7 +319,7 @@ impl Runner {
 
     /// Which addresses a switch has seen.
     pub(super) fn stations(&mut self, switch: SwitchId, stations: &[Station]) {
-        for node in self.nodes_of(switch).collect::<Vec<_>>() {
+        for node in self.on_switch(switch).collect::<Vec<_>>() {
             let mac = &self.nodes[&node].node.attributes.mac;
             let is_agents = self
                 .live_of(node)

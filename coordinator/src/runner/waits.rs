@@ -25,23 +25,24 @@ impl Runner {
             by_hand: self.outside.by_hand(node.switch),
             trouble: trouble.as_deref(),
             form_until: held.form_until.min(held.until),
-            lack: if in_line { self.lack(held) } else { Lack::Turn },
+            lack: if in_line { self.lack(held, node) } else { Lack::Turn },
             booting: if in_line { self.booting_beside(node) } else { vec![] },
         };
         waiting(&held.live, self.moment(), &self.policy, &around)
     }
 
     /// What the node of `held` has to wait for before it is powered on.
-    fn lack(&self, held: &Held) -> Lack {
-        self.lacks.get(&Who::Deployment(held.live.deployment.id)).copied().unwrap_or(Lack::Turn)
+    fn lack(&self, held: &Held, node: &Node) -> Lack {
+        let who = Who::Deployment(held.live.deployment.id);
+        self.admissions.lack(node.switch, who).unwrap_or(Lack::Turn)
     }
 
     /// The names of the nodes that take up the places of the node's switch.
     fn booting_beside(&self, node: &Node) -> Vec<&str> {
-        let booting = self.lives.values().filter(|held| is_in_flight(&held.live));
-        let beside = booting.filter_map(|held| {
-            let other = &self.nodes.get(&held.node)?.node;
-            (other.switch == node.switch).then_some(other.attributes.name.as_str())
+        let beside = self.on_switch(node.switch).filter_map(|id| {
+            let other = self.nodes.get(&id)?;
+            let held = self.lives.get(&other.deployment?)?;
+            is_in_flight(&held.live).then_some(other.node.attributes.name.as_str())
         });
         let mut names: Vec<&str> = beside.collect();
         names.sort_unstable();
@@ -54,7 +55,9 @@ impl Runner {
             return;
         }
         self.waits_seen = clock::now();
-        let changed = self.lives.values().filter(|held| {
+        // What rests waits for a person, and its words change with an event only.
+        let active = self.lives.values().filter(|held| held.live.deployment.active().is_some());
+        let changed = active.filter(|held| {
             let known = self.nodes.get(&held.node);
             known.is_some_and(|known| self.waiting(held, &known.node) != held.waiting)
         });

@@ -7,7 +7,9 @@ use crate::clock::UnixMs;
 use crate::domain::deployment::{Condition, Deployment};
 use crate::domain::node::{Node, NodeId};
 use crate::domain::reservation::{Reservation, ReservationId};
+use piseduce_protocol::cause::CauseKind;
 use piseduce_protocol::id::{DeploymentId, Run};
+use piseduce_protocol::state::State;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 /// A deployment with what belongs to it.
@@ -98,24 +100,57 @@ fn stored(connection: &Connection, row: &Row<'_>) -> Result<StoredDeployment, St
 
 /// Refuses when somebody holds the node in that time, or its last deployment is not over.
 fn check_free(connection: &Connection, node: &Node, wanted: &Wanted) -> Result<(), StoreError> {
-    let held = "SELECT owner, holds.until_ms FROM holds JOIN reservations ON reservations.id = reservation_id
-        WHERE node_id = ?1 AND ended_ms IS NULL AND holds.from_ms < ?3 AND holds.until_ms > ?2
+    let held = "SELECT owner, reservations.until_ms, state FROM deployments
+        JOIN reservations ON reservations.id = reservation_id WHERE node_id = ?1 AND state <> 'ended'
       UNION ALL
-      SELECT owner, reservations.until_ms FROM deployments JOIN reservations ON reservations.id = reservation_id
-        WHERE node_id = ?1 AND state <> 'ended'";
-    let holder = connection
+      SELECT owner, holds.until_ms, '' FROM holds JOIN reservations ON reservations.id = reservation_id
+        WHERE node_id = ?1 AND ended_ms IS NULL AND holds.from_ms < ?3 AND holds.until_ms > ?2";
+    let holder: Option<(String, u64, String)> = connection
         .prepare_cached(held)?
-        .query_row((node.id.0, wanted.from.0, wanted.until.0), |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row((node.id.0, wanted.from.0, wanted.until.0), |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
         .optional()?;
-    match holder {
-        Some((owner, until_ms)) => {
-            Err(Conflict::Held { node: node.attributes.name.clone(), owner, until_ms }.into())
+    let Some((owner, until_ms, state)) = holder else { return Ok(()) };
+    let node = node.attributes.name.clone();
+    // Nobody holds what is in quarantine: whoever had it last does not get it either.
+    Err(if state == State::Quarantined.name() {
+        Conflict::Quarantined { node }.into()
+    } else if owner == wanted.owner {
+        Conflict::Yours { node, until_ms }.into()
+    } else {
+        Conflict::Held { node, owner, until_ms }.into()
+    })
+}
+
+/// The nodes that are wanted, if all of them can be had.
+fn all_free(connection: &Connection, wanted: &Wanted) -> Result<Vec<Node>, StoreError> {
+    let find = |name: &String| -> Result<Node, StoreError> {
+        let node = inventory::node_by_name(connection, name)?
+            .ok_or_else(|| Conflict::Missing { what: "node", name: name.clone() })?;
+        check_free(connection, &node, wanted)?;
+        if !wanted.even_out {
+            lifecycle::check_in_service(&node)?;
         }
-        None => Ok(()),
+        Ok(node)
+    };
+    let (mut nodes, mut conflicts) = (Vec::new(), Vec::new());
+    for name in &wanted.nodes {
+        match find(name) {
+            Ok(node) => nodes.push(node),
+            Err(StoreError::Conflict(conflict)) => conflicts.push(conflict),
+            Err(other) => return Err(other),
+        }
+    }
+    match conflicts.len() {
+        0 => Ok(nodes),
+        1 => Err(conflicts.remove(0).into()),
+        _ => Err(Conflict::Several(conflicts).into()),
     }
 }
 
 fn open(connection: &Connection, wanted: &Wanted) -> Result<Opened, StoreError> {
+    let nodes = all_free(connection, wanted)?;
     connection.execute(
         "INSERT INTO reservations (owner, from_ms, until_ms) VALUES (?, ?, ?)",
         (&wanted.owner, wanted.from.0, wanted.until.0),
@@ -123,13 +158,7 @@ fn open(connection: &Connection, wanted: &Wanted) -> Result<Opened, StoreError> 
     let reservation = ReservationId(connection.last_insert_rowid().unsigned_abs());
     let actor = Actor::User(wanted.owner.clone());
     let mut deployments = Vec::new();
-    for name in &wanted.nodes {
-        let node = inventory::node_by_name(connection, name)?
-            .ok_or_else(|| Conflict::Missing { what: "node", name: name.clone() })?;
-        check_free(connection, &node, wanted)?;
-        if !wanted.even_out {
-            lifecycle::check_in_service(&node)?;
-        }
+    for node in nodes {
         connection.execute(
             "INSERT INTO holds (reservation_id, node_id, from_ms, until_ms) VALUES (?, ?, ?, ?)",
             (reservation.0, node.id.0, wanted.from.0, wanted.until.0),
@@ -255,6 +284,10 @@ fn free(connection: &Connection, change: &Change, at: UnixMs) -> Result<(), Stor
            AND holds.node_id = deployments.node_id AND holds.ended_ms IS NULL",
         (at.0, deployment.id.0),
     )?;
+    // In the same transaction, so that nobody gets a node that came out of its quarantine only to be retired.
+    if deployment.cause().is_some_and(|cause| cause.is(CauseKind::Retired)) {
+        lifecycle::end(connection, *node, at, &change.actor)?;
+    }
     Ok(())
 }
 

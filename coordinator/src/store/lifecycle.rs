@@ -5,7 +5,7 @@ use super::inventory::node_by_name;
 use super::journal::{self, Actor};
 use super::schema::{Conflict, StoreError};
 use crate::clock::UnixMs;
-use crate::domain::node::{Node, OutOfService};
+use crate::domain::node::{Node, NodeId, OutOfService};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
 /// The columns of a node that say why nobody gets it.
@@ -31,23 +31,36 @@ fn named(connection: &Connection, name: &str) -> Result<Node, StoreError> {
     Ok(found.ok_or_else(|| Conflict::Missing { what: "node", name: name.into() })?)
 }
 
+/// The node is none any more.
+pub(super) fn end(
+    connection: &Connection,
+    node: NodeId,
+    at: UnixMs,
+    actor: &Actor,
+) -> Result<(), StoreError> {
+    let retire = "UPDATE nodes SET retired_ms = ? WHERE id = ? RETURNING name";
+    let name: String = connection.query_row(retire, (at.0, node.0), |row| row.get(0))?;
+    journal::note(connection, at, actor, "service", &format!("retired {name}"))
+}
+
 impl Store {
-    /// Takes a node out of service, or puts it back.
+    /// Takes nodes out of service, or puts them back, all in one transaction.
+    ///
+    /// Returns for each whether there is one: [`Conflict::Missing`].
     ///
     /// # Errors
-    /// [`Conflict::Missing`].
+    /// When the store fails; then nothing is done.
     pub async fn set_out(
         &self,
-        name: String,
+        names: Vec<String>,
         out: Option<OutOfService>,
         at: UnixMs,
         actor: Actor,
-    ) -> Result<(), StoreError> {
-        self.write(move |connection| {
-            let node = named(connection, &name)?;
-            let columns = out.as_ref().map(|out| (&out.reason, &out.by, out.since.0));
-            let (reason, by, since) = match columns {
-                Some((reason, by, since)) => (Some(reason), Some(by), Some(since)),
+    ) -> Result<Vec<Result<(), Conflict>>, StoreError> {
+        let put = move |connection: &Connection, name: &String| {
+            let node = named(connection, name)?;
+            let (reason, by, since) = match &out {
+                Some(OutOfService { reason, by, since }) => (Some(reason), Some(by), Some(since.0)),
                 None => (None, None, None),
             };
             connection.execute(
@@ -59,26 +72,44 @@ impl Store {
                 None => format!("{name} is in service again"),
             };
             journal::note(connection, at, &actor, "service", &detail)
-        })
-        .await
+        };
+        self.write(move |connection| names.iter().map(|name| or_conflict(put(connection, name))).collect())
+            .await
     }
 
-    /// Makes a node none any more. Its name, board, address and outlet are free; its history stays.
+    /// Makes nodes none any more, all in one transaction. Their names, boards, addresses and outlets are free; their
+    /// history stays.
+    ///
+    /// Returns for each whether that was done: [`Conflict::Missing`], and [`Conflict::InUse`] while it has a deployment.
     ///
     /// # Errors
-    /// [`Conflict::Missing`], and [`Conflict::InUse`] while it has a deployment.
-    pub async fn retire(&self, name: String, at: UnixMs, actor: Actor) -> Result<(), StoreError> {
-        self.write(move |connection| {
-            let node = named(connection, &name)?;
+    /// When the store fails; then nothing is done.
+    pub async fn retire(
+        &self,
+        names: Vec<String>,
+        at: UnixMs,
+        actor: Actor,
+    ) -> Result<Vec<Result<(), Conflict>>, StoreError> {
+        let retire = move |connection: &Connection, name: &String| {
+            let node = named(connection, name)?;
             let live = "SELECT id FROM deployments WHERE node_id = ? AND state <> 'ended'";
             let live: Option<u64> = connection.query_row(live, [node.id.0], |row| row.get(0)).optional()?;
             if let Some(id) = live {
                 let by = format!("deployment {id}; destroy it before retiring the node");
-                return Err(Conflict::InUse { what: "node", name, by }.into());
+                return Err(Conflict::InUse { what: "node", name: name.clone(), by }.into());
             }
-            connection.execute("UPDATE nodes SET retired_ms = ? WHERE id = ?", (at.0, node.id.0))?;
-            journal::note(connection, at, &actor, "service", &format!("retired {name}"))
-        })
-        .await
+            end(connection, node.id, at, &actor)
+        };
+        self.write(move |connection| names.iter().map(|name| or_conflict(retire(connection, name))).collect())
+            .await
+    }
+}
+
+/// What contradicts one node's part keeps no other from its own; nothing of it was written.
+fn or_conflict(result: Result<(), StoreError>) -> Result<Result<(), Conflict>, StoreError> {
+    match result {
+        Ok(()) => Ok(Ok(())),
+        Err(StoreError::Conflict(conflict)) => Ok(Err(conflict)),
+        Err(other) => Err(other),
     }
 }

@@ -91,6 +91,20 @@ pub enum Conflict {
         /// Until when, in milliseconds since 1970.
         until_ms: u64,
     },
+    /// Who asks has the node already.
+    #[error("you hold node `{node}` yourself until {}", crate::domain::reservation::utc(*until_ms))]
+    Yours {
+        /// The node.
+        node: String,
+        /// Until when, in milliseconds since 1970.
+        until_ms: u64,
+    },
+    /// The node could not be released.
+    #[error("node `{node}` is quarantined: it could not be released, and nobody gets it")]
+    Quarantined {
+        /// The node.
+        node: String,
+    },
     /// An administrator took the node out of service.
     #[error("node `{node}` is out of service, says {by}: {reason}")]
     OutOfService {
@@ -101,6 +115,9 @@ pub enum Conflict {
         /// Which administrator.
         by: String,
     },
+    /// Several nodes stand in the way.
+    #[error("{} nodes stand in the way, so nothing was done: {}", .0.len(), listed(.0))]
+    Several(Vec<Conflict>),
     /// Something depends on it.
     #[error("{what} `{name}` is in use: {by}")]
     InUse {
@@ -111,6 +128,10 @@ pub enum Conflict {
         /// By whom or what.
         by: String,
     },
+}
+
+fn listed(conflicts: &[Conflict]) -> String {
+    conflicts.iter().map(Conflict::to_string).collect::<Vec<_>>().join("; ")
 }
 
 impl From<rusqlite::Error> for StoreError {

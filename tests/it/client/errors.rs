@@ -74,19 +74,86 @@ fn every_error_names_the_thing_says_what_to_do_and_has_its_exit_code() {
 }
 
 #[test]
-fn a_part_of_several_requests_that_was_carried_out_is_told() {
+fn of_several_nodes_those_that_can_do_it_do_and_every_other_says_why_not() {
     let office = Office::new();
-    let two = office.file("two.toml", &node(2, "poe-1"));
-    office.coordinator.cli(ADMIN, &["node", "import", &two]).unwrap();
+    office.coordinator.add_user("bob", "user").unwrap();
+    let more = office.file("more.toml", &[2, 3].map(|number| node(number, "poe-1")).concat());
+    office.coordinator.cli(ADMIN, &["node", "import", &more]).unwrap();
     office.coordinator.cli(USER, &["reserve", "pi-1", "--for", "1h"]).unwrap();
-    // The first is ours, the second nobody's: that is known before the first is touched.
-    let unknown = office.coordinator.cli_output(USER, &["cancel", "pi-1", "pi-9"]).unwrap();
-    assert_eq!(unknown.status.code(), Some(5), "{}", said(&unknown));
-    assert!(unknown.stdout.is_empty(), "nothing was done");
-    let partly = office.coordinator.cli_output(USER, &["cancel", "pi-1", "pi-2"]).unwrap();
+    office.coordinator.cli("bob", &["reserve", "pi-3", "--for", "1h"]).unwrap();
+    let reserve = ["reserve", "pi-2", "pi-1", "pi-9", "pi-3", "--for", "1h"];
+    let none = office.coordinator.cli_output(USER, &reserve).unwrap();
+    assert!(said(&none).contains("3 nodes stand in the way, so nothing was done: "), "{}", said(&none));
+    for expected in ["you hold node `pi-1` yourself", "there is no node `pi-9`", "node `pi-3` is held by bob"]
+    {
+        assert!(said(&none).contains(expected), "no {expected} in {}", said(&none));
+    }
+    let cancel = ["cancel", "pi-2", "pi-1", "pi-9", "pi-3", "pi-1"];
+    let partly = office.coordinator.cli_output(USER, &cancel).unwrap();
     assert_eq!(partly.status.code(), Some(5));
     assert_eq!(String::from_utf8_lossy(&partly.stdout), "pi-1: deployment 1\n");
-    assert!(said(&partly).contains("node `pi-2` is free"), "{}", said(&partly));
+    let text = said(&partly);
+    assert!(text.starts_with("error: 3 of 4 nodes stand in the way:\n"), "{text}");
+    for expected in [
+        "pi-2: node `pi-2` is free: nobody holds it",
+        "pi-9: there is no node `pi-9`",
+        "pi-3: user ann may not do this: the node is held by bob",
+        "`piseduce reserve` holds it for you",
+        "`piseduce node list`",
+    ] {
+        assert!(text.contains(expected), "no {expected} in {text}");
+    }
+    let drain = ["node", "drain", "pi-2", "pi-9", "--reason", "its fan rattles"];
+    let partly = office.coordinator.cli_output(ADMIN, &drain).unwrap();
+    assert_eq!(String::from_utf8_lossy(&partly.stdout), "pi-2: out of service\n");
+    assert!(
+        said(&partly).contains("1 of 2 nodes stand in the way:\n  pi-9: there is no"),
+        "{}",
+        said(&partly)
+    );
+    let retired = office.coordinator.cli_output(ADMIN, &["node", "retire", "pi-2", "pi-3"]).unwrap();
+    assert_eq!(String::from_utf8_lossy(&retired.stdout), "pi-2: retired\n");
+    assert!(said(&retired).contains("pi-3: node `pi-3` is in use: deployment 2"), "{}", said(&retired));
+}
+
+#[test]
+fn a_form_goes_to_all_its_nodes_or_to_none_and_every_obstacle_is_named() {
+    let office = Office::new();
+    let more = office.file("more.toml", &[2, 3].map(|number| node(number, "poe-1")).concat());
+    office.coordinator.cli(ADMIN, &["node", "import", &more]).unwrap();
+    office.coordinator.cli(USER, &["reserve", "pi-1", "--for", "1h"]).unwrap();
+    let key = office.environment();
+    let deploy = |nodes: &[&str]| {
+        let deploy = [&["deploy", "--environment", "lab", "--ssh-key", &key], nodes].concat();
+        office.coordinator.cli_output(USER, &deploy).unwrap()
+    };
+    let refused = deploy(&["pi-1", "pi-2", "pi-9"]);
+    let text = said(&refused);
+    assert_eq!(refused.status.code(), Some(5), "{text}");
+    assert!(text.contains("2 of 3 nodes stand in the way, so nothing was done: pi-2: node"), "{text}");
+    assert!(text.contains("; pi-9: there is no node `pi-9`") && refused.stdout.is_empty(), "{text}");
+    office.coordinator.cli(USER, &["reserve", "pi-2", "--for", "1h"]).unwrap();
+    assert!(deploy(&["pi-1"]).status.success());
+    // The machine's own refusals stop the others, too.
+    let twice = said(&deploy(&["pi-1", "pi-2"]));
+    assert!(
+        twice.contains("1 of 2 nodes stand in the way, so nothing was done: pi-1: a deployment is"),
+        "{twice}"
+    );
+    assert!(office.coordinator.cli(USER, &["node", "show", "pi-2"]).unwrap().contains("initialized"));
+}
+
+#[test]
+fn what_somebody_else_holds_is_given_back_only_by_an_administrator_who_means_it() {
+    let office = Office::new();
+    office.coordinator.cli(USER, &["reserve", "pi-1", "--for", "1h"]).unwrap();
+    let refused = office.coordinator.cli_output(ADMIN, &["cancel", "pi-1"]).unwrap();
+    assert_eq!(refused.status.code(), Some(5));
+    assert!(said(&refused).contains("node `pi-1` is held by ann") && said(&refused).contains("`--yes`"));
+    office.coordinator.cli(ADMIN, &["cancel", "pi-1", "--yes"]).unwrap();
+    office.coordinator.cli(ADMIN, &["reserve", "pi-1", "--for", "1h"]).unwrap();
+    let mine = office.coordinator.cli_output(ADMIN, &["node", "test", "pi-1"]).unwrap();
+    assert!(said(&mine).contains("you hold node `pi-1` yourself"), "{}", said(&mine));
 }
 
 #[test]

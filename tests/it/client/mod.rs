@@ -3,6 +3,7 @@
 
 mod errors;
 mod json;
+mod many;
 mod records;
 
 use piseduce_tests::coordinator::Coordinator;
@@ -14,10 +15,10 @@ use std::process::Output;
 const SWITCH: &str =
     "[[switch]]\nname = \"poe-1\"\ndriver.command.argv = [\"true\", \"{action}\", \"{port}\"]\n";
 
-/// A node of an inventory; `name`, serial number, address and port all end with the same digit.
-fn node(number: u8, switch: &str) -> String {
+/// A node of an inventory; `name`, serial number, address and port all end with the same number.
+fn node(number: u64, switch: &str) -> String {
     format!(
-        "[[node]]\nname = \"pi-{number}\"\nserial = \"100000000000000{number}\"\nmac = \"dc:a6:32:00:00:0{number}\"\n\
+        "[[node]]\nname = \"pi-{number}\"\nserial = \"10000000000000{number:02}\"\nmac = \"dc:a6:32:00:00:{number:02}\"\n\
          model = \"Raspberry Pi 4 Model B\"\nswitch = \"{switch}\"\nport = \"{number}\"\n"
     )
 }
@@ -44,6 +45,15 @@ impl Office {
         let path = self.directory.path().join(name);
         fs::write(&path, text).unwrap();
         path.to_string_lossy().into_owned()
+    }
+
+    /// An environment `lab`, and the file with the key of who may log in there.
+    fn environment(&self) -> String {
+        let image = piseduce_tests::images::story().unwrap();
+        let (image, settings) = (image.to_string_lossy(), self.settings());
+        let add = ["environment", "add", "lab", &image, "--any-architecture", "--config", &settings];
+        self.coordinator.cli(ADMIN, &add).unwrap();
+        self.file("key.pub", piseduce_tests::lab::SSH_KEY)
     }
 
     fn settings(&self) -> String {

@@ -19,7 +19,7 @@ pub(super) fn routes() -> Router<Shared> {
 async fn list(State(shared): State<Shared>, asker: Asker) -> Result<Json<Vec<AlarmView>>, ApiError> {
     asker.check(Action::Administer)?;
     let networks = shared.alarms.all();
-    let mut views: Vec<AlarmView> = shared.board.all().iter().filter_map(of_node).collect();
+    let mut views: Vec<AlarmView> = shared.board.all().iter().filter_map(|node| of_node(node)).collect();
     if !networks.is_empty() {
         let seen_at = SeenAt::ask(&shared).await;
         views.extend(networks.into_iter().map(|(alarm, times)| of_network(&alarm, times, &seen_at)));

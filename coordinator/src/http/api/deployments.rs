@@ -5,11 +5,13 @@ use super::super::auth::Asker;
 use super::super::error::ApiError;
 use super::super::view;
 use super::Body;
+use super::requests::{Named, answer, once};
 use crate::api::{DeployRequest, DeploymentHistory, DeploymentView, Started};
 use crate::domain::deployment::Form;
 use crate::domain::environment::Environment;
 use crate::machine::event::Request;
 use crate::permission::Action;
+use crate::runner::OnRefusal;
 use axum::extract::{Path, State};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -63,25 +65,35 @@ async fn deploy(
     let environment = environments.into_iter().find(|known| known.name == request.environment);
     let environment = environment.ok_or_else(|| ApiError::missing("environment", &request.environment))?;
     let form = Arc::new(form(&request, environment)?);
-    // All nodes are looked at before the first is touched.
-    let mut found = Vec::new();
-    for name in &request.nodes {
-        let known = shared.board.node(name).ok_or_else(|| ApiError::missing("node", name))?;
-        let deployment = known.deployment.ok_or_else(|| {
-            let message = format!("node `{name}` is not held by you");
-            ApiError::conflict("free", message, "hold it first: `piseduce reserve`")
-        })?;
-        asker.check(Action::Control { owner: &deployment.owner })?;
-        found.push(Started { node: name.clone(), deployment: deployment.live.deployment.id });
+    let nodes = once(request.nodes)?;
+    let mut named: Vec<Named> =
+        nodes.into_iter().map(|node| Named { found: held(&shared, &asker, &node), node }).collect();
+    if named.iter().all(|one| one.found.is_ok()) {
+        let request = Request::Deploy(form);
+        answer(&shared, &asker.0, &request, OnRefusal::DoNothing, &mut named).await?;
     }
-    if found.is_empty() {
-        return Err(ApiError::invalid("no node was named", "`piseduce node list` shows what there is"));
+    let (asked, mut started, mut errors) = (named.len(), Vec::new(), Vec::new());
+    for Named { node, found } in named {
+        match found {
+            Ok(deployment) => started.push(Started { node, deployment }),
+            Err(error) => errors.push((node, error)),
+        }
     }
-    for started in &found {
-        let request = Request::Deploy(form.clone());
-        shared.runner.ask(started.deployment, request, &asker.0.name).await?;
+    match ApiError::for_nodes(errors, asked) {
+        Some(error) => Err(error),
+        None => Ok(Json(started)),
     }
-    Ok(Json(found))
+}
+
+/// The deployment on a node that waits for the form of this user.
+fn held(shared: &Shared, asker: &Asker, node: &str) -> Result<DeploymentId, ApiError> {
+    let known = shared.board.node(node).ok_or_else(|| ApiError::missing("node", node))?;
+    let deployment = known.deployment.as_ref().ok_or_else(|| {
+        let message = format!("node `{node}` is not held by you");
+        ApiError::conflict("free", message, "hold it first: `piseduce reserve`")
+    })?;
+    asker.check(Action::Control { owner: &deployment.owner })?;
+    Ok(deployment.live.deployment.id)
 }
 
 fn form(request: &DeployRequest, environment: Environment) -> Result<Form, ApiError> {

@@ -20,10 +20,8 @@ pub(super) fn routes() -> Router<Shared> {
 async fn list(State(shared): State<Shared>, asker: Asker) -> Result<Json<Vec<DiscoveredView>>, ApiError> {
     asker.check(Action::Administer)?;
     // Who was registered meanwhile is known again with its next question.
-    let is_registered = |stranger: &Stranger| {
-        let mac = stranger.mac.as_deref();
-        !shared.board.matching(|node| Some(node.attributes.mac.as_str()) == mac).is_empty()
-    };
+    let is_registered =
+        |stranger: &Stranger| stranger.mac.as_deref().is_some_and(|mac| shared.board.by_mac(mac).is_some());
     let strangers: Vec<Stranger> =
         shared.strangers.all().into_iter().filter(|stranger| !is_registered(stranger)).collect();
     if strangers.is_empty() {

@@ -11,6 +11,7 @@ mod lifecycle;
 mod logs;
 mod node_check;
 mod nodes;
+mod requests;
 mod reservations;
 mod seen_at;
 mod silence;
@@ -38,6 +39,7 @@ pub(super) fn routes() -> Router<Shared> {
         .merge(nodes::routes())
         .merge(node_check::routes())
         .merge(lifecycle::routes())
+        .merge(requests::routes())
         .merge(silence::routes())
         .merge(alarms::routes())
         .merge(cards::routes())

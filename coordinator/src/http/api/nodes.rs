@@ -1,34 +1,27 @@
-//! Nodes: what they are, what is done with them by name, and how they become known.
+//! Nodes: what they are, and how they become known.
 
 use super::super::Shared;
 use super::super::auth::Asker;
 use super::super::error::ApiError;
 use super::super::view;
 use super::Body;
-use crate::api::{ImportedView, Inventory, NodeEntry, NodeView, Started, SwitchEntry};
+use crate::api::{ImportedView, Inventory, NodeEntry, NodeView, SwitchEntry};
 use crate::clock;
 use crate::domain::network::Network;
 use crate::domain::node::NodeAttributes;
 use crate::domain::switch::{OFF_TIME_DEFAULT, SwitchAttributes};
-use crate::machine::event::Request;
 use crate::permission::Action;
-use crate::store::{Actor, Wanted};
+use crate::store::Actor;
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use piseduce_protocol::id::DeploymentId;
 use std::time::Duration;
-
-/// For how long a free node is held for its test; the test itself goes on until it ends.
-const TEST_HOLD: Duration = Duration::from_secs(15 * 60);
 
 pub(super) fn routes() -> Router<Shared> {
     Router::new()
         .route("/nodes", get(list))
         .route("/nodes/import", post(import))
         .route("/nodes/{name}", get(show))
-        .route("/nodes/{name}/test", post(test))
-        .route("/nodes/{name}/{request}", post(ask))
 }
 
 async fn list(State(shared): State<Shared>, asker: Asker) -> Result<Json<Vec<NodeView>>, ApiError> {
@@ -44,70 +37,6 @@ async fn show(
     asker.check(Action::Look)?;
     let known = shared.board.node(&name).ok_or_else(|| ApiError::missing("node", &name))?;
     Ok(Json(view::node(&shared, &known)))
-}
-
-async fn ask(
-    State(shared): State<Shared>,
-    asker: Asker,
-    Path((name, request)): Path<(String, String)>,
-) -> Result<Json<Started>, ApiError> {
-    let request = match request.as_str() {
-        "cancel" => Request::Cancel,
-        "reboot" => Request::HardReboot,
-        "deploy-again" => Request::DeployAgain,
-        "destroy" => Request::Destroy,
-        other => return Err(ApiError::missing("request", other)),
-    };
-    let known = shared.board.node(&name).ok_or_else(|| ApiError::missing("node", &name))?;
-    let deployment = known.deployment.ok_or_else(|| {
-        let message = format!("node `{name}` is free: nobody holds it");
-        ApiError::conflict("free", message, "`piseduce reserve` holds it for you")
-    })?;
-    asker.check(Action::Control { owner: &deployment.owner })?;
-    let id = deployment.live.deployment.id;
-    shared.runner.ask(id, request, &asker.0.name).await?;
-    Ok(Json(Started { node: name, deployment: id }))
-}
-
-/// Tests a quarantined node, or a free one, which nobody gets meanwhile.
-async fn test(
-    State(shared): State<Shared>,
-    asker: Asker,
-    Path(name): Path<String>,
-) -> Result<Json<Started>, ApiError> {
-    asker.check(Action::Administer)?;
-    let known = shared.board.node(&name).ok_or_else(|| ApiError::missing("node", &name))?;
-    let deployment = match known.deployment {
-        Some(held) if held.live.deployment.state() == piseduce_protocol::state::State::Initialized => {
-            let message = format!("node `{name}` is held by {}", held.owner);
-            return Err(ApiError::conflict(
-                "held",
-                message,
-                "only a free or a quarantined node can be tested",
-            ));
-        }
-        Some(held) => held.live.deployment.id,
-        None => hold_for_test(&shared, &asker, &name).await?,
-    };
-    shared.runner.ask(deployment, Request::Test, &asker.0.name).await?;
-    Ok(Json(Started { node: name, deployment }))
-}
-
-async fn hold_for_test(shared: &Shared, asker: &Asker, name: &str) -> Result<DeploymentId, ApiError> {
-    let from = clock::unix_ms();
-    let until = from + TEST_HOLD;
-    let wanted = Wanted {
-        owner: asker.0.name.clone(),
-        nodes: vec![name.into()],
-        from,
-        until,
-        form_until: until,
-        even_out: true,
-    };
-    shared.runner.reserve(wanted).await?;
-    let held = shared.board.node(name).and_then(|known| known.deployment);
-    let missing = || ApiError::conflict("free", format!("node `{name}` is free again"), "try again");
-    Ok(held.ok_or_else(missing)?.live.deployment.id)
 }
 
 async fn import(

@@ -18,6 +18,7 @@ use crate::store::Conflict;
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Who ordered waits so long for an answer; the command line gives up after a minute.
@@ -37,7 +38,7 @@ fn find(shared: &Shared, name: &str) -> Result<(Switch, Line), ApiError> {
 }
 
 /// The nodes on a switch.
-fn nodes_of(shared: &Shared, switch: &Switch) -> Vec<NodeView> {
+fn nodes_of(shared: &Shared, switch: &Switch) -> Vec<Arc<NodeView>> {
     let mut nodes = shared.board.all();
     nodes.retain(|view| view.node.switch == switch.id);
     nodes
@@ -112,7 +113,7 @@ async fn show(
 }
 
 /// The ports of nodes, one after the other, where the switch cannot list them.
-async fn read_ports(line: &Line, nodes: &[NodeView]) -> Vec<SwitchPortView> {
+async fn read_ports(line: &Line, nodes: &[Arc<NodeView>]) -> Vec<SwitchPortView> {
     let mut ports = Vec::new();
     for view in nodes {
         let attributes = &view.node.attributes;
