@@ -288,12 +288,20 @@ impl Coordinator {
         status.expect("just accepted")
     }
 
+    /// The number of its process.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn process(&self) -> u32 {
+        self.child.as_ref().expect("the coordinator runs").id()
+    }
+
     /// The number of its thread of this name.
     ///
     /// # Panics
     /// When it does not run, or has none.
     pub fn thread(&self, name: &str) -> String {
-        let process = self.child.as_ref().expect("the coordinator runs").id();
+        let process = self.process();
         let threads = fs::read_dir(format!("/proc/{process}/task")).expect("a process has threads");
         let mut threads = threads.filter_map(Result::ok);
         let is_it = |path: PathBuf| fs::read_to_string(path).is_ok_and(|comm| comm.trim() == name);

@@ -23,6 +23,7 @@ pub mod rack;
 pub mod rack_network;
 pub mod relay;
 pub mod show;
+pub mod swarm;
 pub mod switch;
 pub mod virtual_lab;
 pub mod virtual_rack;

@@ -33,6 +33,7 @@ mod release;
 mod service;
 mod silence;
 mod store;
+mod swarm;
 mod users;
 mod waits;
 mod walks;
