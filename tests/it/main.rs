@@ -21,6 +21,7 @@ mod firmware;
 mod guards;
 mod house;
 mod images;
+mod inventory;
 mod lifecycle;
 mod machine;
 mod monitoring;

@@ -225,7 +225,7 @@ pub struct NodeEntry {
 }
 
 /// What an import did.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ImportedView {
     /// New nodes.
     pub added: usize,
@@ -233,4 +233,32 @@ pub struct ImportedView {
     pub changed: usize,
     /// Nodes that were as the import has them.
     pub unchanged: usize,
+    /// The same of switches.
+    #[serde(default)]
+    pub switches: ImportCountView,
+    /// Registered nodes that the import does not name; they stay.
+    #[serde(default)]
+    pub unnamed_nodes: Vec<String>,
+    /// Registered switches that the import does not name; they stay.
+    #[serde(default)]
+    pub unnamed_switches: Vec<String>,
+}
+
+/// How many of a kind an import added, changed and found as it has them.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct ImportCountView {
+    /// New ones.
+    pub added: usize,
+    /// With new attributes.
+    pub changed: usize,
+    /// As they were.
+    pub unchanged: usize,
+}
+
+/// Another name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenameRequest {
+    /// The name.
+    pub name: String,
 }

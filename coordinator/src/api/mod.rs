@@ -22,8 +22,9 @@ pub use deployments::{
 };
 pub use environments::{EnvironmentView, ImageView, PartitionView, RemovedView};
 pub use inventory::{
-    BoardView, ChangeRequest, ConsoleView, DiscoveredView, DrainRequest, ImportedView, Inventory,
-    InvitedView, NodeEntry, NodeView, OutOfServiceView, OwesView, SilenceRequest, SwitchEntry,
+    BoardView, ChangeRequest, ConsoleView, DiscoveredView, DrainRequest, ImportCountView, ImportedView,
+    Inventory, InvitedView, NodeEntry, NodeView, OutOfServiceView, OwesView, RenameRequest, SilenceRequest,
+    SwitchEntry,
 };
 pub use node_check::{CardView, FindingView, NodeCheckView};
 pub use requests::{

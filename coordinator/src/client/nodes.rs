@@ -9,8 +9,8 @@ use super::lifecycle::{self, LifecycleCommand};
 use super::qualify::QualifyOptions;
 use super::tables;
 use crate::api::{
-    AlarmView, BootFilesView, DiscoveredView, ImportedView, Inventory, NodeCheckView, NodeView,
-    ReservationView, ReserveRequest,
+    AlarmView, BootFilesView, DiscoveredView, ImportCountView, ImportedView, Inventory, NodeCheckView,
+    NodeView, ReservationView, ReserveRequest,
 };
 use crate::domain::reservation::utc;
 use crate::print::{Output, Screen};
@@ -27,6 +27,8 @@ pub enum NodeCommand {
         /// File with [[switch]] and [[node]] entries
         file: PathBuf,
     },
+    /// Print switches and nodes as they are registered, in the format that `import` reads
+    Export,
     /// All nodes, who has them, and what they wait for
     List,
     /// One node
@@ -127,17 +129,41 @@ pub(super) fn node(connection: &Connection, output: Output, command: NodeCommand
         NodeCommand::Test(_) | NodeCommand::Check { .. } | NodeCommand::Qualify(_) => {
             unreachable!("they say how nodes are, too")
         }
+        NodeCommand::Export => {
+            let inventory: Inventory = connection.get("inventory")?;
+            output.tell("inventory", &inventory, |inventory| {
+                toml::to_string(inventory).expect("an inventory is tables of texts, numbers and lists")
+            });
+        }
         NodeCommand::Import { file } => {
             let inventory: Inventory = toml::from_str(&read(&file)?)
                 .map_err(|source| ClientError::Inventory { file, source: Box::new(source) })?;
             let imported: ImportedView = connection.post("nodes/import", &inventory)?;
-            output.tell("imported", &imported, |imported| {
-                let ImportedView { added, changed, unchanged } = imported;
-                format!("nodes: {added} added, {changed} changed, {unchanged} unchanged")
-            });
+            output.tell("imported", &imported, imported_text);
         }
     }
     Ok(())
+}
+
+fn imported_text(imported: &ImportedView) -> String {
+    let ImportedView { added, changed, unchanged, switches, unnamed_nodes, unnamed_switches } = imported;
+    let mut text = String::new();
+    if switches.added + switches.changed + switches.unchanged > 0 {
+        let ImportCountView { added, changed, unchanged } = switches;
+        text += &format!("switches: {added} added, {changed} changed, {unchanged} unchanged\n");
+    }
+    text += &format!("nodes: {added} added, {changed} changed, {unchanged} unchanged");
+    if !unnamed_nodes.is_empty() {
+        let names = unnamed_nodes.join(", ");
+        text += &format!(
+            "\nnot in the file, and still registered: {names} (`piseduce node retire` removes a node)"
+        );
+    }
+    if !unnamed_switches.is_empty() {
+        let names = unnamed_switches.join(", ");
+        text += &format!("\nnot in the file, and still registered: {names} (`piseduce switch remove`)");
+    }
+    text
 }
 
 /// What could keep nodes from coming back; badly when something would be refused.

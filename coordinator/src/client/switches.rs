@@ -4,7 +4,8 @@ use super::connection::{Connection, level};
 use super::error::ClientError;
 use super::tables;
 use crate::api::{
-    DetectRequest, DetectedView, ImportedView, SwitchDetails, SwitchEntry, SwitchView, SwitchedView,
+    DetectRequest, DetectedView, ImportedView, RenameRequest, SwitchDetails, SwitchEntry, SwitchView,
+    SwitchedView,
 };
 use crate::domain::driver::{Driver, SnmpPreset, SnmpSettings, SnmpVersion};
 use crate::print::{Output, Screen};
@@ -45,6 +46,18 @@ pub enum SwitchCommand {
         /// A port that nobody switches: the head node's, an uplink; may be given more than once
         #[arg(long = "protect", value_name = "PORT")]
         protected_ports: Vec<String>,
+    },
+    /// Give a switch another name; its nodes stay at it
+    Rename {
+        /// The switch's name
+        switch: String,
+        /// Its new name
+        name: String,
+    },
+    /// Remove a switch that powers no node
+    Remove {
+        /// The switch's name
+        switch: String,
     },
     /// Look at a PoE switch and print how to register it
     Detect(Snmp),
@@ -139,6 +152,18 @@ pub(super) fn switch(
             output.tell("imported", &imported, |_| {
                 "registered; `piseduce switch show` asks it for its ports".into()
             });
+        }
+        SwitchCommand::Rename { switch, name } => {
+            let request = RenameRequest { name };
+            let renamed: RenameRequest =
+                connection.post(&format!("switches/{}/rename", level(&switch)), &request)?;
+            output.tell("renamed", &renamed, |request| {
+                format!("switch {switch} is named {} now", request.name)
+            });
+        }
+        SwitchCommand::Remove { switch } => {
+            let () = connection.delete(&format!("switches/{}", level(&switch)))?;
+            output.tell("removed", &switch, |switch| format!("switch {switch} is removed"));
         }
         SwitchCommand::Detect(snmp) => {
             let request = DetectRequest { snmp: snmp.settings(SnmpPreset::Standard, 0) };

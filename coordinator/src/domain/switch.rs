@@ -1,6 +1,6 @@
 //! Switches: what powers nodes, and how it may be used.
 
-use super::driver::{Driver, DriverError};
+use super::driver::{Driver, DriverError, PortError};
 use crate::domain::node::SwitchId;
 use std::time::Duration;
 
@@ -45,6 +45,14 @@ pub enum SwitchError {
         /// What is wrong with its driver.
         error: DriverError,
     },
+    /// It has no such outlet.
+    #[error("switch {name}: `protected_ports`: {why}")]
+    Protected {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        why: PortError,
+    },
     /// Nothing could be powered.
     #[error("switch {0}: `budget_watts` is 0; leave it out when no limit is known")]
     Budget(String),
@@ -55,17 +63,19 @@ impl SwitchAttributes {
     ///
     /// # Errors
     /// Every [`SwitchError`].
-    pub fn checked(self) -> Result<Self, SwitchError> {
+    pub fn checked(mut self) -> Result<Self, SwitchError> {
         if self.name.trim().is_empty() {
             return Err(SwitchError::Name);
         }
         if self.budget_watts == Some(0) {
             return Err(SwitchError::Budget(self.name));
         }
-        match self.driver.check() {
-            Ok(()) => Ok(self),
-            Err(error) => Err(SwitchError::Driver { name: self.name, error }),
+        if let Err(error) = self.driver.check() {
+            return Err(SwitchError::Driver { name: self.name, error });
         }
+        let protected: Result<_, _> = self.protected.iter().map(|port| self.driver.port(port)).collect();
+        self.protected = protected.map_err(|why| SwitchError::Protected { name: self.name.clone(), why })?;
+        Ok(self)
     }
 
     /// Whether nobody may switch this outlet.

@@ -140,6 +140,7 @@ impl From<Conflict> for ApiError {
                 message,
                 "choose another node; an administrator brings it back with `piseduce node resume NODE`",
             ),
+            Conflict::Port { .. } => ApiError::invalid(message, "nothing was changed"),
             Conflict::InUse { .. } => ApiError::conflict("in_use", message, "nothing was changed"),
         }
     }

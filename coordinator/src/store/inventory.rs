@@ -1,28 +1,15 @@
-//! Nodes and environments, and how they and switches are imported.
+//! Nodes and environments. How nodes and switches are imported: [`super::import`].
 
 use super::journal::{self, Actor};
 use super::schema::{Conflict, StoreError};
-use super::{Store, lifecycle, rows, switches};
+use super::{Store, lifecycle, rows};
 use crate::clock::UnixMs;
 use crate::domain::deployment::Form;
 use crate::domain::environment::Environment;
 use crate::domain::node::{Node, NodeAttributes, NodeId, Owes, SwitchId};
-use crate::domain::switch::SwitchAttributes;
-use piseduce_protocol::id::{BootNumber, Serial};
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
-use std::collections::BTreeMap;
+use piseduce_protocol::id::BootNumber;
+use rusqlite::{Connection, Row, named_params};
 use std::sync::Arc;
-
-/// What an import did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Imported {
-    /// New nodes.
-    pub added: usize,
-    /// Nodes that were known by name and have new attributes.
-    pub changed: usize,
-    /// Nodes that were as the import has them.
-    pub unchanged: usize,
-}
 
 /// Who still uses the image of an environment that was removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,162 +85,7 @@ pub(super) fn node_by_id(connection: &Connection, id: NodeId) -> Result<Node, St
     found.ok_or(StoreError::Row { what: "node number", found: id.0.to_string() })
 }
 
-fn put_node(
-    connection: &Connection,
-    node: &NodeAttributes,
-    imported: &mut Imported,
-) -> Result<(), StoreError> {
-    let before = node_by_name(connection, &node.name)?;
-    if before.as_ref().is_some_and(|before| before.attributes == *node) {
-        imported.unchanged += 1;
-        return Ok(());
-    }
-    // These may come, change and go at any time: no deployment rests on them.
-    let moves = |before: &Node| {
-        let NodeAttributes { console, ip, labels, .. } = before.attributes.clone();
-        before.attributes != NodeAttributes { console, ip, labels, ..node.clone() }
-    };
-    if let Some(before) = before.as_ref().filter(|before| moves(before)) {
-        // One in quarantine is off, and is tested as what it is then.
-        let live = "SELECT id FROM deployments WHERE node_id = ? AND state NOT IN ('ended', 'quarantined')";
-        let live: Option<u64> = connection.query_row(live, [before.id.0], |row| row.get(0)).optional()?;
-        if let Some(id) = live {
-            let by = format!("deployment {id}; destroy it before changing the node");
-            return Err(Conflict::InUse { what: "node", name: node.name.clone(), by }.into());
-        }
-    }
-    let switch_id = connection
-        .query_row("SELECT id FROM switches WHERE name = ?", [&node.switch], |row| row.get::<_, u64>(0))
-        .optional()?
-        .ok_or_else(|| Conflict::Missing { what: "switch", name: node.switch.clone() })?;
-    check_unique(connection, node, switch_id)?;
-    connection
-        .prepare_cached(
-            "INSERT INTO nodes (name, serial, serial_short, mac, model, switch_id, port, watts, ip, console, labels)
-             VALUES (:name, :serial, :short, :mac, :model, :switch, :port, :watts, :ip, :console, :labels)
-             ON CONFLICT (name) WHERE retired_ms IS NULL DO UPDATE SET serial = excluded.serial,
-               serial_short = excluded.serial_short, mac = excluded.mac, model = excluded.model,
-               switch_id = excluded.switch_id, port = excluded.port, watts = excluded.watts, ip = excluded.ip,
-               console = excluded.console, labels = excluded.labels",
-        )?
-        .execute(named_params! {
-            ":name": node.name,
-            ":serial": node.serial.to_string(),
-            ":short": short(node.serial),
-            ":mac": node.mac,
-            ":model": node.model,
-            ":switch": switch_id,
-            ":port": node.port,
-            ":watts": node.watts,
-            ":ip": node.ip.map(|ip| ip.to_string()),
-            ":labels": serde_json::to_string(&node.labels).expect("a list of texts"),
-            ":console": node.console.as_ref().map(|console| serde_json::to_string(console).expect("settings have text keys only")),
-        })?;
-    *if before.is_some() { &mut imported.changed } else { &mut imported.added } += 1;
-    Ok(())
-}
-
-fn short(serial: Serial) -> String {
-    format!("{:08x}", serial.short())
-}
-
-/// No other node has the board, its address or its outlet.
-fn check_unique(connection: &Connection, node: &NodeAttributes, switch_id: u64) -> Result<(), StoreError> {
-    let serial = node.serial.to_string();
-    let ip = node.ip.map(|ip| ip.to_string()).unwrap_or_default();
-    let checks = [
-        ("serial_short = ?", "serial number", short(node.serial), &serial, "has the same last 8 digits"),
-        ("mac = ?", "MAC address", node.mac.clone(), &node.mac, "has it"),
-        ("ip = ?", "IP address", ip.clone(), &ip, "has it"),
-    ];
-    for (condition, what, value, name, why) in checks {
-        let query = format!("SELECT name FROM nodes WHERE {condition} AND name <> ? AND retired_ms IS NULL");
-        let other: Option<String> =
-            connection.query_row(&query, (value, &node.name), |row| row.get(0)).optional()?;
-        if let Some(other) = other {
-            return Err(
-                Conflict::InUse { what, name: name.clone(), by: format!("node {other} {why}") }.into()
-            );
-        }
-    }
-    let query =
-        "SELECT name FROM nodes WHERE switch_id = ? AND port = ? AND name <> ? AND retired_ms IS NULL";
-    let other: Option<String> =
-        connection.query_row(query, (switch_id, &node.port, &node.name), |row| row.get(0)).optional()?;
-    match other {
-        Some(other) => {
-            let name = format!("{} of switch {}", node.port, node.switch);
-            Err(Conflict::InUse { what: "port", name, by: format!("node {other} is plugged there") }.into())
-        }
-        None => Ok(()),
-    }
-}
-
-/// Nobody could switch a node on a protected outlet.
-fn check_protected(connection: &Connection) -> Result<(), StoreError> {
-    let switches = switches::all(connection)?;
-    for node in all_nodes(connection)? {
-        let its = switches.iter().find(|switch| switch.id == node.switch);
-        if its.is_some_and(|switch| switch.attributes.protects(&node.attributes.port)) {
-            let NodeAttributes { name, switch, port, .. } = node.attributes;
-            let by =
-                format!("node {name}, which could not be switched there: it is one of the `protected_ports`");
-            return Err(
-                Conflict::InUse { what: "port", name: format!("{port} of switch {switch}"), by }.into()
-            );
-        }
-    }
-    Ok(())
-}
-
-/// One device is the console of one node.
-fn check_consoles(connection: &Connection) -> Result<(), StoreError> {
-    let mut taken: BTreeMap<String, String> = BTreeMap::new();
-    for node in all_nodes(connection)? {
-        let NodeAttributes { name, console: Some(console), .. } = node.attributes else { continue };
-        if let Some(other) = taken.insert(console.device.clone(), name) {
-            let by = format!("node {other}, whose console it is");
-            return Err(Conflict::InUse { what: "serial device", name: console.device, by }.into());
-        }
-    }
-    Ok(())
-}
-
 impl Store {
-    /// Adds or changes switches and nodes by name, all or none.
-    ///
-    /// # Errors
-    /// A [`Conflict`] when a board, address, outlet or live node stands in the way.
-    pub async fn import(
-        &self,
-        switches: Vec<SwitchAttributes>,
-        nodes: Vec<NodeAttributes>,
-        at: UnixMs,
-        actor: Actor,
-    ) -> Result<Imported, StoreError> {
-        self.write(move |connection| {
-            for switch in &switches {
-                switches::put(connection, switch)?;
-            }
-            let mut imported = Imported::default();
-            for node in &nodes {
-                put_node(connection, node, &mut imported)?;
-            }
-            check_protected(connection)?;
-            check_consoles(connection)?;
-            let detail = format!(
-                "{} switches; nodes: {} added, {} changed, {} unchanged",
-                switches.len(),
-                imported.added,
-                imported.changed,
-                imported.unchanged
-            );
-            journal::note(connection, at, &actor, "import", &detail)?;
-            Ok(imported)
-        })
-        .await
-    }
-
     /// All nodes, by name.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 mod cards;
 mod deployments;
 mod examine;
+mod import;
 mod inventory;
 mod journal;
 mod lifecycle;
@@ -20,7 +21,8 @@ mod switches;
 
 pub use deployments::{Change, Opened, Saved, StoredDeployment, Wanted};
 pub use examine::{Contents, Examination, Examined, SCHEMA_VERSION};
-pub use inventory::{ImageUsers, Imported};
+pub use import::{ImportCount, Imported};
+pub use inventory::ImageUsers;
 pub use journal::{Actor, Entry, JournalId};
 pub use logs::{AgentHello, AgentLine, AgentWord, AgentWords, ConsoleEnd, ScriptOutput};
 pub use meta::ClockStep;

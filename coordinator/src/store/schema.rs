@@ -1,5 +1,6 @@
 //! The tables, how an older file becomes a newer one, and what can go wrong.
 
+use crate::domain::driver::PortError;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +13,8 @@ pub(super) const BUSY_MAX: Duration = Duration::from_secs(20);
 const LOG_BYTES_KEPT: u32 = 4 << 20;
 
 /// One entry a version; an entry is never changed once released.
-pub(super) const MIGRATIONS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
+pub(super) const MIGRATIONS: [&str; 3] =
+    [include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
 
 /// What goes wrong with the store.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +120,16 @@ pub enum Conflict {
     /// Several nodes stand in the way.
     #[error("{} nodes stand in the way, so nothing was done: {}", .0.len(), listed(.0))]
     Several(Vec<Conflict>),
+    /// A node's switch has no such outlet.
+    #[error("node {node} at switch {switch}: {why}")]
+    Port {
+        /// The node.
+        node: String,
+        /// The switch.
+        switch: String,
+        /// What is wrong.
+        why: PortError,
+    },
     /// Something depends on it.
     #[error("{what} `{name}` is in use: {by}")]
     InUse {

@@ -1,6 +1,7 @@
 //! Switches, and what they said last.
 
-use super::schema::StoreError;
+use super::journal::{self, Actor};
+use super::schema::{Conflict, StoreError};
 use super::{Store, rows};
 use crate::clock::UnixMs;
 use crate::domain::node::SwitchId;
@@ -50,7 +51,13 @@ pub(super) fn put(connection: &Connection, switch: &SwitchAttributes) -> Result<
 }
 
 pub(super) fn all(connection: &Connection) -> Result<Vec<Switch>, StoreError> {
-    rows::all(connection, "SELECT * FROM switches ORDER BY name", [], switch)
+    rows::all(connection, "SELECT * FROM switches WHERE removed_ms IS NULL ORDER BY name", [], switch)
+}
+
+fn named(connection: &Connection, name: &str) -> Result<Switch, StoreError> {
+    let query = "SELECT * FROM switches WHERE name = ? AND removed_ms IS NULL";
+    let found = rows::all(connection, query, [name], switch)?.pop();
+    Ok(found.ok_or_else(|| Conflict::Missing { what: "switch", name: name.into() })?)
 }
 
 fn said(row: &Row<'_>) -> Result<Option<SwitchSaid>, StoreError> {
@@ -65,6 +72,55 @@ impl Store {
     /// When the store fails.
     pub async fn switches(&self) -> Result<Vec<Switch>, StoreError> {
         self.read(all).await
+    }
+
+    /// Gives a switch another name; its nodes stay at it.
+    ///
+    /// # Errors
+    /// [`Conflict::Missing`], [`Conflict::Taken`].
+    pub async fn rename_switch(
+        &self,
+        name: String,
+        new: String,
+        at: UnixMs,
+        actor: Actor,
+    ) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            named(connection, &name)?;
+            if name != new && named(connection, &new).is_ok() {
+                return Err(Conflict::Taken { what: "switch", name: new }.into());
+            }
+            connection.execute("UPDATE switches SET name = ? WHERE name = ?", (&new, &name))?;
+            journal::note(connection, at, &actor, "switch", &format!("{name} is named {new}"))
+        })
+        .await
+    }
+
+    /// Removes a switch that powers no node.
+    ///
+    /// # Errors
+    /// [`Conflict::Missing`], [`Conflict::InUse`] with the nodes.
+    pub async fn remove_switch(&self, name: String, at: UnixMs, actor: Actor) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            let switch = named(connection, &name)?;
+            let query = "SELECT name FROM nodes WHERE switch_id = ? AND retired_ms IS NULL ORDER BY name";
+            let nodes: Vec<String> = rows::all(connection, query, [switch.id.0], |row| Ok(row.get(0)?))?;
+            if !nodes.is_empty() {
+                let by = format!("it powers {}; move or retire them first", nodes.join(", "));
+                return Err(Conflict::InUse { what: "switch", name, by }.into());
+            }
+            let retired = "SELECT count(*) FROM nodes WHERE switch_id = ?";
+            let retired: u64 = connection.query_row(retired, [switch.id.0], |row| row.get(0))?;
+            // The history of retired nodes names the row; only its name is free again.
+            if retired > 0 {
+                let update = "UPDATE switches SET removed_ms = ?, name = name || ' (removed ' || id || ')' WHERE id = ?";
+                connection.execute(update, (at.0, switch.id.0))?;
+            } else {
+                connection.execute("DELETE FROM switches WHERE id = ?", [switch.id.0])?;
+            }
+            journal::note(connection, at, &actor, "switch", &format!("removed {name}"))
+        })
+        .await
     }
 
     /// What a switch said last.

@@ -46,6 +46,18 @@ pub struct DriverError {
     pub allowed: String,
 }
 
+/// A switch has no such outlet.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("port `{port}` is none of a switch with the driver `{driver}`; allowed: {allowed}")]
+pub struct PortError {
+    /// What was given.
+    pub port: String,
+    /// Its driver.
+    pub driver: &'static str,
+    /// What may be given.
+    pub allowed: String,
+}
+
 impl Driver {
     /// Its name in the inventory.
     pub fn name(&self) -> &'static str {
@@ -65,6 +77,21 @@ impl Driver {
             Driver::Http(settings) => settings.secrets.as_deref().map(Path::new),
             Driver::Command(_) | Driver::Serial(_) | Driver::Manual => None,
         }
+    }
+
+    /// An outlet in its one form, so that `1` and `01` are not two.
+    ///
+    /// # Errors
+    /// [`PortError`] when such a switch has no such outlet.
+    pub fn port(&self, port: &str) -> Result<String, PortError> {
+        let port = port.trim();
+        let found = match self {
+            Driver::Snmp(settings) => settings.port(port),
+            Driver::Serial(settings) => settings.port(port),
+            Driver::Command(_) | Driver::Http(_) | Driver::Manual if port.is_empty() => Err("a name".into()),
+            Driver::Command(_) | Driver::Http(_) | Driver::Manual => Ok(port.into()),
+        };
+        found.map_err(|allowed| PortError { port: port.into(), driver: self.name(), allowed })
     }
 
     /// Checks what can be checked without the switch.

@@ -104,7 +104,30 @@ impl Bytes {
     }
 }
 
+/// Relays of Numato's largest board.
+const NUMATO_RELAYS: u8 = 32;
+
 impl SerialSettings {
+    /// An outlet in its one form: a relay's number without zeros before it, or the name that its bytes have.
+    pub(super) fn port(&self, port: &str) -> Result<String, String> {
+        let numbered = |numbers: std::ops::RangeInclusive<u8>| {
+            let number = port.parse().ok().filter(|number| numbers.contains(number));
+            let allowed = || format!("a relay from {} to {}", numbers.start(), numbers.end());
+            number.map(|number: u8| number.to_string()).ok_or_else(allowed)
+        };
+        match &self.board {
+            Board::Lcus => numbered(1..=u8::MAX),
+            Board::Numato => numbered(0..=NUMATO_RELAYS - 1),
+            Board::Raw(Raw { on, off }) => match (on, off) {
+                (Bytes::AllPorts(_), Bytes::AllPorts(_)) => numbered(0..=u8::MAX),
+                (on, off) => {
+                    let sendable = |bytes: &Bytes| bytes.of_port(port).map_err(|error| error.to_string());
+                    sendable(on).and(sendable(off)).map(|_| port.to_owned())
+                }
+            },
+        }
+    }
+
     pub(super) fn check(&self) -> Result<(), DriverError> {
         let wrong = |key, found: String, allowed: &str| {
             Err(DriverError { driver: "serial", key, found, allowed: allowed.into() })
@@ -168,6 +191,27 @@ mod tests {
         let Board::Raw(raw) = board(each).unwrap().board else { panic!("not raw") };
         assert_eq!(raw.off.of_port("left"), Ok(vec![0x61, 0x0d]));
         assert_eq!(raw.off.of_port("right"), Err(BytesError::NoPort("right".into())));
+    }
+
+    #[test]
+    fn one_relay_has_one_name() {
+        let port = |settings: &str, port: &str| Driver::Serial(board(settings).unwrap()).port(port);
+        for (settings, given, expected) in [
+            (r#""lcus""#, "01", Some("1")),
+            (r#""lcus""#, " 1 ", Some("1")),
+            (r#""lcus""#, "0", None),
+            (r#""lcus""#, "256", None),
+            (r#""lcus""#, "x", None),
+            (r#""numato""#, "00", Some("0")),
+            (r#""numato""#, "32", None),
+            (r#"{"raw": {"on": "A0 {port}", "off": "B0 {port}"}}"#, "007", Some("7")),
+            (r#"{"raw": {"on": {"left": "41"}, "off": {"left": "61"}}}"#, "left", Some("left")),
+            (r#"{"raw": {"on": {"left": "41"}, "off": {"right": "61"}}}"#, "left", None),
+        ] {
+            assert_eq!(port(settings, given).ok().as_deref(), expected, "{settings} {given}");
+        }
+        let error = port(r#""lcus""#, "x").unwrap_err().to_string();
+        assert!(error.contains("port `x`") && error.contains("a relay from 1 to 255"), "{error}");
     }
 
     #[test]

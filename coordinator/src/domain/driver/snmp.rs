@@ -112,6 +112,20 @@ fn is_template(text: &str) -> bool {
 }
 
 impl SnmpSettings {
+    /// An outlet in its one form: `7`, or `2/7` in another group than the switch's own.
+    pub(super) fn port(&self, port: &str) -> Result<String, String> {
+        let number = |text: &str| text.parse::<u32>().ok().filter(|number| *number > 0);
+        let (group, outlet) = match port.split_once('/') {
+            Some((group, outlet)) => (group.parse().ok(), number(outlet)),
+            None => (Some(self.group), number(port)),
+        };
+        match (group, outlet) {
+            (Some(group), Some(outlet)) if group == self.group => Ok(outlet.to_string()),
+            (Some(group), Some(outlet)) => Ok(format!("{group}/{outlet}")),
+            _ => Err("a number such as 7, or 2/7 for outlet 7 of group 2".into()),
+        }
+    }
+
     pub(super) fn check(&self) -> Result<(), DriverError> {
         let wrong = |key, found: &str, allowed: &str| {
             Err(DriverError { driver: "snmp", key, found: format!("`{found}`"), allowed: allowed.into() })
@@ -160,6 +174,24 @@ mod tests {
             .map_err(|error| error.to_string())?
             .check()
             .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn one_outlet_has_one_name() {
+        let lines = "address = \"sw\"\nversion = \"2c\"\nsecrets = \"/etc/s\"\ngroup = 2";
+        let settings = toml::from_str::<SnmpSettings>(lines).unwrap();
+        for (given, expected) in [
+            ("7", Some("7")),
+            ("07", Some("7")),
+            ("2/7", Some("7")),
+            ("1/7", Some("1/7")),
+            ("01/07", Some("1/7")),
+        ] {
+            assert_eq!(settings.port(given).ok().as_deref(), expected, "{given}");
+        }
+        for given in ["", "0", "x", "1/", "/7", "1/2/3", "-1", "eth7"] {
+            assert!(settings.port(given).is_err(), "{given}");
+        }
     }
 
     #[test]

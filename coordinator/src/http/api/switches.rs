@@ -6,15 +6,16 @@ use super::super::error::ApiError;
 use super::super::view;
 use super::{Asked, Body, nodes};
 use crate::api::{
-    DetectRequest, DetectedView, ImportedView, Inventory, SwitchDetails, SwitchEntry, SwitchPortQuery,
-    SwitchPortView, SwitchView, SwitchedView,
+    DetectRequest, DetectedView, ImportedView, Inventory, RenameRequest, SwitchDetails, SwitchEntry,
+    SwitchPortQuery, SwitchPortView, SwitchView, SwitchedView,
 };
+use crate::clock;
 use crate::domain::switch::Switch;
 use crate::machine::event::Powered;
 use crate::permission::Action;
 use crate::power::{self, Line, Port, PortView, PowerError};
 use crate::runner::{NodeView, PortOrder, Wish};
-use crate::store::Conflict;
+use crate::store::{Actor, Conflict};
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -28,7 +29,8 @@ pub(super) fn routes() -> Router<Shared> {
     Router::new()
         .route("/switches", get(list).post(add))
         .route("/switches/detect", post(detect))
-        .route("/switches/{name}", get(show))
+        .route("/switches/{name}", get(show).delete(remove))
+        .route("/switches/{name}/rename", post(rename))
         .route("/switches/{name}/ports/{port}/done", post(done))
         .route("/switches/{name}/ports/{port}/{wish}", post(order))
 }
@@ -112,13 +114,49 @@ async fn show(
     }))
 }
 
-/// The ports of nodes, one after the other, where the switch cannot list them.
+/// Another name for a switch; its nodes stay at it.
+async fn rename(
+    State(shared): State<Shared>,
+    asker: Asker,
+    Path(name): Path<String>,
+    Body(request): Body<RenameRequest>,
+) -> Result<Json<RenameRequest>, ApiError> {
+    asker.check(Action::Administer)?;
+    if request.name.trim().is_empty() {
+        return Err(ApiError::invalid("a switch has an empty name", "nothing was changed"));
+    }
+    let actor = Actor::User(asker.0.name);
+    shared.store.rename_switch(name, request.name.clone(), clock::unix_ms(), actor).await?;
+    shared.runner.inventory_changed().await?;
+    Ok(Json(request))
+}
+
+async fn remove(
+    State(shared): State<Shared>,
+    asker: Asker,
+    Path(name): Path<String>,
+) -> Result<Json<()>, ApiError> {
+    asker.check(Action::Administer)?;
+    shared.store.remove_switch(name, clock::unix_ms(), Actor::User(asker.0.name)).await?;
+    shared.runner.inventory_changed().await?;
+    Ok(Json(()))
+}
+
+/// The ports of nodes, one after the other, where the switch cannot list them. One that does not answer at the first is not asked
+/// for the others, which would each be waited for.
 async fn read_ports(line: &Line, nodes: &[Arc<NodeView>]) -> Vec<SwitchPortView> {
-    let mut ports = Vec::new();
+    let (mut ports, mut silence) = (Vec::new(), None);
     for view in nodes {
         let attributes = &view.node.attributes;
         let port = Port { port: attributes.port.clone(), node: attributes.name.clone() };
-        let (read, error) = match line.ask(|driver| driver.view(&port)).await {
+        let answer = match &silence {
+            None => line.ask(|driver| driver.view(&port)).await,
+            Some(silence) => Err(PowerError::clone(silence)),
+        };
+        if let Err(error @ PowerError::Unreachable(_)) = &answer {
+            silence = Some(error.clone());
+        }
+        let (read, error) = match answer {
             Ok(read) => (read, None),
             Err(error) => (PortView::default(), Some(error.to_string())),
         };
@@ -126,6 +164,14 @@ async fn read_ports(line: &Line, nodes: &[Arc<NodeView>]) -> Vec<SwitchPortView>
         ports.push(SwitchPortView { error, ..view::port(read) });
     }
     ports
+}
+
+/// The outlet as the switch's driver has it, so that `01` is the port that the inventory calls `1`.
+fn in_its_form(switch: &Switch, port: &str) -> Result<String, ApiError> {
+    let found = switch.attributes.driver.port(port);
+    found.map_err(|error| {
+        ApiError::invalid(format!("switch {}: {error}", switch.attributes.name), "nothing was switched")
+    })
 }
 
 async fn order(
@@ -141,7 +187,8 @@ async fn order(
         "cycle" => Wish::Cycle,
         other => return Err(ApiError::missing("request", other)),
     };
-    find(&shared, &name)?;
+    let (switch, _) = find(&shared, &name)?;
+    let port = in_its_form(&switch, &port)?;
     let force = query.force;
     let order = PortOrder { switch: name.clone(), port: port.clone(), wish, force, user: asker.0.name };
     let switched = tokio::time::timeout(ORDER_ANSWER_MAX, shared.runner.switch_port(order)).await;
@@ -170,6 +217,7 @@ async fn done(
 ) -> Result<Json<SwitchedView>, ApiError> {
     asker.check(Action::Administer)?;
     let (switch, line) = find(&shared, &name)?;
+    let port = in_its_form(&switch, &port)?;
     let refused = |error: PowerError| {
         let hint = "`piseduce node list` shows which ports wait for somebody";
         ApiError::conflict("refused", format!("switch {name}: {error}"), hint)
