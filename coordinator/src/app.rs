@@ -117,12 +117,12 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         strangers: strangers.clone(),
         command_lines: command_lines.clone(),
     };
-    let tftp = match config.netboot.tftp {
-        Some(address) => {
+    let tftp = match &config.netboot.tftp[..] {
+        [] => None,
+        addresses => {
             tokio::spawn(card_watch::watch(board.clone(), handle.clone(), neighbour::addresses_of));
-            Some(netboot.bind(address).await?)
+            Some(netboot.bind(addresses)?)
         }
-        None => None,
     };
     let shared = Shared::new(Inner {
         site: config.site,

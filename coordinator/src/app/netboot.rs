@@ -12,7 +12,7 @@ use crate::netboot::{Alarms, BootRoots, CardFiles, CommandLines, Strangers, ear,
 use crate::runner::{Board, Handle, NodeView};
 use crate::store::{Actor, Store};
 use piseduce_protocol::id::Serial;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -37,10 +37,10 @@ impl Netboot {
     /// Binds the server; nobody is answered until it serves.
     ///
     /// # Errors
-    /// When `address` cannot be bound.
-    pub(super) async fn bind(self, address: SocketAddr) -> Result<Server<Nodes>, TftpError> {
+    /// When one of `addresses` cannot be bound.
+    pub(super) fn bind(self, addresses: &[SocketAddr]) -> Result<Server<Nodes>, TftpError> {
         let desk = Desk::new(self.nodes, self.roots, self.cards, self.strangers, self.command_lines);
-        Server::bind(address, desk, neighbour::mac_of).await
+        Server::bind(addresses, desk, neighbour::table)
     }
 }
 
@@ -118,6 +118,11 @@ impl House for Nodes {
             card: node.card(),
         };
         meant.into_iter().map(known).collect()
+    }
+
+    fn has_address(&self, address: IpAddr) -> bool {
+        let IpAddr::V4(address) = address else { return false };
+        self.board.by_ip(address).is_some()
     }
 
     fn asked(&self, serial: Serial, asked: Asked) {

@@ -9,8 +9,8 @@ use toml::Value;
 /// Network boot as it is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Netboot {
-    /// Where nodes' firmware is answered over TFTP (UDP); none: nodes boot by other means.
-    pub tftp: Option<SocketAddr>,
+    /// Where nodes' firmware is answered over TFTP (UDP); nowhere: nodes boot by other means.
+    pub tftp: Vec<SocketAddr>,
     /// The networks that nodes boot on.
     pub networks: Vec<Network>,
     /// Where boot roots lie that nodes fetch over NFS; none: there are none.
@@ -36,7 +36,7 @@ pub struct Nfs {
 impl Section<'_> {
     /// Network boot as this section has it.
     pub(super) fn netboot(mut self) -> Result<Netboot, ConfigError> {
-        let tftp = self.address("tftp")?;
+        let tftp = self.addresses("tftp")?;
         let mut networks: Vec<Network> = Vec::new();
         let tables = match self.take_as("network", "[[netboot.network]]") {
             None => Vec::new(),
@@ -131,6 +131,25 @@ impl Section<'_> {
         })?;
         self.finish()?;
         Ok(network)
+    }
+
+    /// One address with its port, or a list of them.
+    fn addresses(&mut self, key: &str) -> Result<Vec<SocketAddr>, ConfigError> {
+        const ALLOWED: &str = "an address with its port or a list of them, each once, such as [\"10.0.0.1:69\", \"10.1.0.1:69\"]";
+        let values = match self.take(key) {
+            None => return Ok(Vec::new()),
+            Some(Value::Array(values)) => values,
+            Some(value) => vec![value],
+        };
+        let mut addresses = Vec::new();
+        for value in values {
+            let address = value.as_str().and_then(|text| text.parse().ok());
+            match address.filter(|address| !addresses.contains(address)) {
+                Some(address) => addresses.push(address),
+                None => return Err(self.wrong(key, value.to_string(), ALLOWED)),
+            }
+        }
+        Ok(addresses)
     }
 
     /// One address, or a list of them.

@@ -7,6 +7,7 @@ use super::begun::{BegunRoots, Boot};
 use super::boot_root::{BootRoot, BootRoots};
 use super::card_files::{CardFiles, Description, Owner};
 use super::command_line::CommandLines;
+use super::log_limit::LogLimit;
 use super::question::{Novelty, Question, Questions, Whose, model_guess};
 use super::read_once::ReadOnce;
 use super::stranger::{Guest, Stranger, Strangers};
@@ -49,6 +50,10 @@ pub trait House: Send + Sync + 'static {
     fn nodes(&self, whose: &Whose) -> Vec<Known>;
     /// A node's firmware asked.
     fn asked(&self, serial: Serial, asked: Asked);
+    /// Whether this is the address of a registered node.
+    fn has_address(&self, _address: IpAddr) -> bool {
+        false
+    }
 }
 
 /// An answer.
@@ -84,6 +89,14 @@ pub struct Desk<H> {
     lines: Arc<CommandLines>,
     questions: Mutex<Questions>,
     roots: BegunRoots,
+    log: LogLimits,
+}
+
+/// Lines that a stranger can cause.
+#[derive(Default)]
+struct LogLimits {
+    names: LogLimit,
+    strangers: LogLimit,
 }
 
 impl<H: House> Desk<H> {
@@ -103,11 +116,17 @@ impl<H: House> Desk<H> {
             lines,
             questions: Mutex::default(),
             roots: BegunRoots::new(roots),
+            log: LogLimits::default(),
         }
     }
 
     fn questions(&self) -> MutexGuard<'_, Questions> {
         self.questions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether somebody registered is to have this address.
+    pub fn expects(&self, address: IpAddr) -> bool {
+        self.house.has_address(address)
     }
 
     /// A file was sent whole.
@@ -127,7 +146,9 @@ impl<H: House> Desk<H> {
     /// What the board at `address`, whose hardware address is `mac`, gets for `name`. May wait for a disk.
     pub fn answer(&self, address: IpAddr, mac: Option<&str>, name: &str, now: Instant) -> Answer {
         let Some(question) = Question::parse(name) else {
-            tracing::warn!(%address, name, "refused: no firmware asks for such a name");
+            if let Some(left_out) = self.log.names.admit(now) {
+                tracing::warn!(%address, name, left_out, "refused: no firmware asks for such a name");
+            }
             return Answer::Refused;
         };
         let whose = match (&question.whose, mac) {
@@ -255,8 +276,8 @@ impl<H: House> Desk<H> {
             inventory: None,
             invited: None,
         });
-        if is_new {
-            tracing::info!(%address, mac, file = question.file, "a board that is not registered asks");
+        if is_new && let Some(left_out) = self.log.strangers.admit(clock::now()) {
+            tracing::info!(%address, mac, file = question.file, left_out, "a board that is not registered asks");
             for known in claimed {
                 tracing::warn!(node = %known.serial, %address, mac, expected = known.mac, "it asks in the name of another board");
             }

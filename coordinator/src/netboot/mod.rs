@@ -10,6 +10,7 @@ pub mod dhcp;
 pub mod dnsmasq;
 pub mod ear;
 pub mod frame;
+mod log_limit;
 pub mod neighbour;
 pub mod nfs;
 pub mod overhear;

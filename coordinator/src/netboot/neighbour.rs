@@ -1,5 +1,6 @@
 //! Which network address has which hardware address: the kernel's neighbour table.
 
+use std::collections::HashMap;
 use std::fs;
 use std::net::IpAddr;
 
@@ -11,7 +12,7 @@ const COMPLETE: u32 = 0x2;
 /// The hardware address of `address`, lower case with colons; none: it is on no network of this machine, or
 /// nothing was sent to it yet.
 pub fn mac_of(address: IpAddr) -> Option<String> {
-    table().into_iter().find_map(|(known, mac)| (known == address).then_some(mac))
+    table().remove(&address)
 }
 
 /// The addresses that `mac` was last known by.
@@ -19,9 +20,10 @@ pub fn addresses_of(mac: &str) -> Vec<IpAddr> {
     table().into_iter().filter_map(|(address, known)| (known == mac).then_some(address)).collect()
 }
 
-fn table() -> Vec<(IpAddr, String)> {
+/// All neighbours that are known now.
+pub fn table() -> HashMap<IpAddr, String> {
     // A kernel without this table knows no neighbours.
-    parse(&fs::read_to_string(TABLE).unwrap_or_default())
+    parse(&fs::read_to_string(TABLE).unwrap_or_default()).into_iter().collect()
 }
 
 /// Lines of address, type of hardware, flags, hardware address, mask, device.

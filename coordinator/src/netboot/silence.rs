@@ -23,14 +23,14 @@ const ALL: u32 = u32::MAX;
 /// Who is not answered, and until when.
 #[derive(Clone, Debug)]
 pub struct Silence {
-    socket: Arc<UdpSocket>,
+    sockets: Arc<Vec<UdpSocket>>,
     until: Arc<Mutex<BTreeMap<Ipv4Addr, Instant>>>,
 }
 
 impl Silence {
-    /// Nobody at this socket yet.
-    pub(super) fn of(socket: UdpSocket) -> Silence {
-        Silence { socket: Arc::new(socket), until: Arc::default() }
+    /// Nobody at these sockets yet.
+    pub(super) fn of(sockets: Vec<UdpSocket>) -> Silence {
+        Silence { sockets: Arc::new(sockets), until: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Ipv4Addr, Instant>> {
@@ -67,13 +67,16 @@ impl Silence {
                 "more than {SILENT_MAX} boards at once are not to be answered"
             )));
         }
-        let socket = SockRef::from(&*self.socket);
-        if until.is_empty() {
-            // There may be none.
-            let _ = socket.detach_filter();
-            return Ok(());
+        let filter = filter(&until.keys().copied().collect::<Vec<_>>());
+        for socket in self.sockets.iter().map(SockRef::from) {
+            if until.is_empty() {
+                // There may be none.
+                let _ = socket.detach_filter();
+            } else {
+                socket.attach_filter(&filter)?;
+            }
         }
-        socket.attach_filter(&filter(&until.keys().copied().collect::<Vec<_>>()))
+        Ok(())
     }
 }
 
@@ -98,7 +101,7 @@ mod tests {
     async fn who_is_silent_is_not_heard_and_all_others_are() {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         server.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-        let silence = Silence::of(server.try_clone().unwrap());
+        let silence = Silence::of(vec![server.try_clone().unwrap()]);
         let from = |last: u8| UdpSocket::bind((Ipv4Addr::new(127, 0, 0, last), 0)).unwrap();
         let is_heard = |last| {
             from(last).send_to(b"x", server.local_addr().unwrap()).unwrap();

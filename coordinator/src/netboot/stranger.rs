@@ -7,7 +7,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// So many are remembered; whoever was silent for longest is forgotten first.
+/// So many are remembered. Whoever has no hardware address is forgotten first, as such addresses can be invented; then whoever was
+/// silent for longest and is not invited.
 const STRANGERS_MAX: usize = 256;
 
 /// A board that asks and is not registered.
@@ -83,8 +84,11 @@ impl Strangers {
             return false;
         }
         if known.len() >= STRANGERS_MAX {
-            let oldest = known.iter().min_by_key(|(_, stranger)| stranger.last).map(|(key, _)| key.clone());
-            oldest.and_then(|key| known.remove(&key));
+            let least = known.iter().min_by_key(|(_, stranger)| {
+                (stranger.invited.is_some(), stranger.mac.is_some(), stranger.last)
+            });
+            let least = least.map(|(key, _)| key.clone());
+            least.and_then(|key| known.remove(&key));
         }
         known.insert(key, asked);
         true
@@ -178,6 +182,23 @@ mod tests {
         let all = strangers.all();
         assert_eq!((all.len(), all[0].serial_end, all[0].questions), (1, Some(7), 2));
         assert_eq!((all[0].file.as_str(), all[0].first, all[0].last), ("config.txt", UnixMs(1), UnixMs(9)));
+    }
+
+    #[test]
+    fn invented_addresses_drive_out_no_board() {
+        let strangers = Strangers::default();
+        strangers.asked(stranger(1, "x"));
+        strangers.asked(stranger(2, "x"));
+        assert!(strangers.invite("mac-2", "ticket", Instant(0)));
+        for number in 0..1000u32 {
+            let address = std::net::Ipv4Addr::from(number).into();
+            strangers.asked(Stranger { mac: None, address, ..stranger(9, "x") });
+        }
+        assert_eq!(strangers.all().iter().filter(|stranger| stranger.mac.is_some()).count(), 2);
+        for number in 10..1000 {
+            strangers.asked(stranger(number, "x"));
+        }
+        assert!(strangers.guest("mac-2", Instant(1)).is_some() && strangers.all().len() == STRANGERS_MAX);
     }
 
     #[test]

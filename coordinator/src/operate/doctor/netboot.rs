@@ -21,8 +21,11 @@ const WRITE_REQUEST: &[u8] = b"\x00\x02piseduce-doctor\0octet\0";
 const ERROR: [u8; 2] = [0, 5];
 
 pub(in crate::operate) fn examine(config: &Config, is_running: bool) -> Vec<Check> {
-    let Some(address) = config.netboot.tftp else { return Vec::new() };
-    let mut checks = vec![tftp(address, is_running)];
+    let addresses = &config.netboot.tftp;
+    if addresses.is_empty() {
+        return Vec::new();
+    }
+    let mut checks: Vec<Check> = addresses.iter().map(|address| tftp(*address, is_running)).collect();
     checks.extend(boot_roots(&operate::boot_roots(config)));
     checks
 }

@@ -34,7 +34,7 @@ pub(super) async fn check(arguments: &Render, output: Output) -> anyhow::Result<
             checks.extend(dhcp(network, &nodes));
         }
     }
-    if config.netboot.tftp.is_none() {
+    if config.netboot.tftp.is_empty() {
         let advice = "set netboot.tftp to this head's address there with port 69";
         checks.push(Check::fail("tftp", "the coordinator answers nobody over TFTP", advice));
     }
