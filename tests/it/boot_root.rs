@@ -33,6 +33,18 @@ impl Head {
         self.coordinator.cli(ADMIN, &[&["boot-root"], arguments, &end].concat())
     }
 
+    /// Registers a node of this model.
+    fn import(&self, name: &str, model: &str) {
+        let text = format!(
+            "[[switch]]\nname = \"sw\"\ndriver = \"manual\"\n[[node]]\nname = \"{name}\"\nserial = \"1000000000000005\"\n\
+             mac = \"2c:cf:67:00:00:05\"\nmodel = \"{model}\"\nswitch = \"sw\"\nport = \"1\"\n"
+        );
+        let file = self.directory.path().join("inventory.toml");
+        fs::write(&file, text).unwrap();
+        self.coordinator.add_user(ADMIN, "admin").unwrap();
+        self.coordinator.cli(ADMIN, &["node", "import", &file.to_string_lossy()]).unwrap();
+    }
+
     /// A file that begins as a program for `machine` does.
     fn program(&self, name: &str, machine: u8) -> String {
         let mut bytes = [0; 64];
@@ -91,6 +103,11 @@ fn a_boot_root_is_built_from_packages_twice_to_the_same_bytes() {
     assert_eq!(head.boot_root(&["use", name]).unwrap(), first);
     let only = head.boot_root(&["use", name, "--model", "Raspberry Pi 5"]).unwrap();
     assert_eq!(only.trim_end(), format!("{}, for Raspberry Pi 5", first.trim_end()));
+    let error = head.boot_root(&["use", name, "--node", "pi-1"]).unwrap_err().to_string();
+    assert!(error.contains("there is no node `pi-1`: `piseduce node list`"), "{error}");
+    let error = head.boot_root(&["use", name, "--model", "Raspberry Pi 9"]).unwrap_err().to_string();
+    assert!(error.contains("there is no model `Raspberry Pi 9`: allowed are 3A+"), "{error}");
+    head.import("pi-1", "Raspberry Pi 5 Model B");
     let both = head.boot_root(&["use", name, "--node", "pi-1"]).unwrap();
     assert!(both.trim_end().ends_with(", current, for pi-1, Raspberry Pi 5"), "{both}");
     let back = ["unset", "--node", "pi-1"];
@@ -98,6 +115,8 @@ fn a_boot_root_is_built_from_packages_twice_to_the_same_bytes() {
     assert_eq!(head.boot_root(&back).unwrap(), "the current version, as before\n");
     assert_eq!(head.boot_root(&["list"]).unwrap(), only);
     let error = head.boot_root(&["use", name, "--node", "../x"]).unwrap_err().to_string();
+    assert!(error.contains("there is no node `../x`"), "{error}");
+    let error = head.boot_root(&["unset", "--node", "../x"]).unwrap_err().to_string();
     assert!(error.contains("no node and no model is called `../x`"), "{error}");
     let error = head.boot_root(&["unset"]).unwrap_err().to_string();
     assert!(error.contains("--node or --model"), "{error}");

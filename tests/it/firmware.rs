@@ -137,6 +137,7 @@ pub(super) fn add_boot_root(data: &Path) {
         "fixup.dat",
         "start4.elf",
         "fixup4.dat",
+        "bcm2711-rpi-4-b.dtb",
         "bcm2712-rpi-5-b.dtb",
         "kernel8.img",
         "initramfs8",

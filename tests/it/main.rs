@@ -35,6 +35,7 @@ mod service;
 mod silence;
 mod store;
 mod swarm;
+mod tftp;
 mod users;
 mod waits;
 mod walks;

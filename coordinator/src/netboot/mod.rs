@@ -11,6 +11,7 @@ pub mod dnsmasq;
 pub mod ear;
 pub mod frame;
 mod log_limit;
+mod needs;
 pub mod neighbour;
 pub mod nfs;
 pub mod overhear;

@@ -9,7 +9,9 @@ use super::requests::{Named, answer, once};
 use crate::api::{DeployRequest, DeploymentHistory, DeploymentView, Started};
 use crate::domain::deployment::Form;
 use crate::domain::environment::Environment;
+use crate::domain::node::NodeAttributes;
 use crate::machine::event::Request;
+use crate::netboot::{BootRoot, BootRoots};
 use crate::permission::Action;
 use crate::runner::OnRefusal;
 use axum::extract::{Path, State};
@@ -17,6 +19,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use piseduce_protocol::command::PartSize;
 use piseduce_protocol::id::DeploymentId;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// How many deployments a list shows.
@@ -66,8 +69,11 @@ async fn deploy(
     let environment = environment.ok_or_else(|| ApiError::missing("environment", &request.environment))?;
     let form = Arc::new(form(&request, environment)?);
     let nodes = once(request.nodes)?;
-    let mut named: Vec<Named> =
-        nodes.into_iter().map(|node| Named { found: held(&shared, &asker, &node), node }).collect();
+    let mut roots = HashMap::new();
+    let mut named: Vec<Named> = nodes
+        .into_iter()
+        .map(|node| Named { found: held(&shared, &asker, &node, &mut roots), node })
+        .collect();
     if named.iter().all(|one| one.found.is_ok()) {
         let request = Request::Deploy(form);
         answer(&shared, &asker.0, &request, OnRefusal::DoNothing, &mut named).await?;
@@ -86,14 +92,37 @@ async fn deploy(
 }
 
 /// The deployment on a node that waits for the form of this user.
-fn held(shared: &Shared, asker: &Asker, node: &str) -> Result<DeploymentId, ApiError> {
+fn held(shared: &Shared, asker: &Asker, node: &str, roots: &mut Roots) -> Result<DeploymentId, ApiError> {
     let known = shared.board.node(node).ok_or_else(|| ApiError::missing("node", node))?;
     let deployment = known.deployment.as_ref().ok_or_else(|| {
         let message = format!("node `{node}` is not held by you");
         ApiError::conflict("free", message, "hold it first: `piseduce reserve`")
     })?;
     asker.check(Action::Control { owner: &deployment.owner })?;
+    check_boot_root(&shared.boot_roots, &known.node.attributes, roots)?;
     Ok(deployment.live.deployment.id)
+}
+
+/// Boot roots by version, each read once for all nodes of a request; none: it cannot be read.
+type Roots = HashMap<String, Option<BootRoot>>;
+
+/// A board whose boot root was made for other boards would stay dark. Where nothing was chosen, `piseduce doctor` says so.
+fn check_boot_root(roots: &BootRoots, node: &NodeAttributes, known: &mut Roots) -> Result<(), ApiError> {
+    let Some(version) = roots.chosen_for(&node.name, &node.model) else { return Ok(()) };
+    let root = known.entry(version).or_insert_with_key(|version| roots.read(version).ok());
+    let Some(description) = root.as_ref().map(|root| &root.description) else { return Ok(()) };
+    if !description.is_for_others(node.model()) {
+        return Ok(());
+    }
+    let lacks = description.lacks(node.model()).join(", ");
+    Err(ApiError::conflict(
+        "boot_root",
+        format!(
+            "the boot root {} cannot boot `{}`, a {}: it lacks {lacks}",
+            description.version, node.name, node.model
+        ),
+        "an administrator gives it another: `piseduce boot-root use NAME --node NODE`, see `piseduce boot-root list`",
+    ))
 }
 
 fn form(request: &DeployRequest, environment: Environment) -> Result<Form, ApiError> {

@@ -13,15 +13,18 @@ mod tree;
 
 use super::progress::with_progress;
 use super::{ConfigOption, boot_roots};
-use crate::data_directory::DataDirectory;
+use crate::config::Config;
+use crate::data_directory::{DataDirectory, STORE};
 use crate::image::{Checksum, Origin as ImageOrigin, Terms};
 use crate::netboot::BootRoots;
 use crate::netboot::boot_root::{Description, Kind, Whom};
 use crate::print::{self, Output};
+use crate::store::Examination;
 use anyhow::{Context as _, bail};
 use build::{AgentSource, Root};
 use clap::{ArgGroup, Subcommand};
 use packages::Origin;
+use piseduce_protocol::model::{Model, ModelUnknown};
 use serde::Serialize;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -208,8 +211,9 @@ pub async fn run(command: BootRootCommand, output: Output) -> anyhow::Result<()>
             Ok(())
         }
         BootRootCommand::Use { boot_root, whom, config } => {
-            let roots = roots(&config)?;
-            roots.choose(&boot_root, &whom.whom())?;
+            let settings = config.read()?;
+            let roots = boot_roots(&settings);
+            roots.choose(&boot_root, &known(whom.whom(), &settings)?)?;
             let listed = Listed::of(&roots.read(&boot_root)?.description, &roots);
             output.tell("boot_root", &listed, Listed::text);
             Ok(())
@@ -219,6 +223,32 @@ pub async fn run(command: BootRootCommand, output: Output) -> anyhow::Result<()>
 
 fn roots(config: &ConfigOption) -> anyhow::Result<BootRoots> {
     Ok(boot_roots(&config.read()?))
+}
+
+/// The same, of whom there is one: a node in the inventory, a model that a node or the list of models has.
+fn known(whom: Whom, config: &Config) -> anyhow::Result<Whom> {
+    let file = config.data_directory.join(STORE);
+    let nodes = match file.exists() {
+        true => Examination::open(&file)?.contents(&file)?.nodes,
+        false => Vec::new(),
+    };
+    match whom {
+        Whom::All => Ok(Whom::All),
+        Whom::Node(name) if nodes.iter().any(|node| node.attributes.name == name) => Ok(Whom::Node(name)),
+        Whom::Node(name) => bail!("there is no node `{name}`: `piseduce node list` shows their names"),
+        Whom::Model(text) => {
+            let begins = |name: &str| !text.is_empty() && name.starts_with(&text);
+            if nodes.iter().any(|node| begins(&node.attributes.model)) {
+                return Ok(Whom::Model(text));
+            }
+            match text.parse::<Model>() {
+                Ok(Model::Other) | Err(_) => bail!("there is no model `{text}`: {ModelUnknown}"),
+                Ok(model) if begins(model.name()) || text.starts_with(model.name()) => Ok(Whom::Model(text)),
+                // Nodes bear the name that a device tree gives.
+                Ok(model) => Ok(Whom::Model(model.name().into())),
+            }
+        }
+    }
 }
 
 fn stages(output: Output) -> impl Fn(&str) {

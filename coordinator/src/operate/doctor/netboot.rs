@@ -2,10 +2,13 @@
 
 use super::Check;
 use crate::config::Config;
+use crate::data_directory::STORE;
+use crate::domain::node::Node;
 use crate::netboot::BootRoots;
 use crate::netboot::boot_root::Content;
 use crate::operate;
-use std::collections::BTreeSet;
+use crate::store::Examination;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -13,6 +16,8 @@ use std::path::Path;
 use std::time::Duration;
 
 const BOOT_ROOT: &str = "boot_root";
+const OTHER: &str = "build one from an image of Raspberry Pi OS (`piseduce boot-root build --from-image FILE --ram --keep-current`) and \
+     give it to these boards: `piseduce boot-root use NAME --model \"Raspberry Pi 5\"`";
 const ADVICE: &str = "build one: `piseduce boot-root build --debian --ram`";
 /// A TFTP server of this machine answers at once.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
@@ -26,8 +31,38 @@ pub(in crate::operate) fn examine(config: &Config, is_running: bool) -> Vec<Chec
         return Vec::new();
     }
     let mut checks: Vec<Check> = addresses.iter().map(|address| tftp(*address, is_running)).collect();
-    checks.extend(boot_roots(&operate::boot_roots(config)));
+    let roots = operate::boot_roots(config);
+    checks.extend(boot_roots(&roots));
+    checks.extend(models(&roots, &nodes(config)));
     checks
+}
+
+/// The registered nodes; none where the store cannot be read, which has a check of its own.
+fn nodes(config: &Config) -> Vec<Node> {
+    let file = config.data_directory.join(STORE);
+    let contents = file.exists().then(|| Examination::open(&file).ok()?.contents(&file).ok()).flatten();
+    contents.map(|contents| contents.nodes).unwrap_or_default()
+}
+
+/// Whether every node finds in its boot root what its model needs.
+fn models(roots: &BootRoots, nodes: &[Node]) -> Vec<Check> {
+    let mut lacking: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
+    for attributes in nodes.iter().map(|node| &node.attributes) {
+        let root = roots
+            .chosen_for(&attributes.name, &attributes.model)
+            .and_then(|version| roots.read(&version).ok());
+        let Some(root) = root else { continue };
+        let lacks = root.description.lacks(attributes.model());
+        if !lacks.is_empty() {
+            let key = (root.description.version, lacks.join(", "));
+            lacking.entry(key).or_default().push(&attributes.name);
+        }
+    }
+    let fail = |((version, lacks), names): (&(String, String), &Vec<&str>)| {
+        let found = format!("{version} cannot boot {}: it lacks {lacks}", names.join(", "));
+        Check::fail(BOOT_ROOT, found, OTHER)
+    };
+    lacking.iter().map(fail).collect()
 }
 
 fn tftp(address: SocketAddr, is_running: bool) -> Check {
