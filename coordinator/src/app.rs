@@ -19,7 +19,7 @@ use axum::serve::ListenerExt as _;
 use broker::{Broker, Door};
 use netboot::{Netboot, Nodes};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
@@ -115,7 +115,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         roots: boot_roots.clone(),
         cards: data.card_files(),
         strangers: strangers.clone(),
-        command_lines: command_lines.clone(),
+        command_lines,
     };
     let tftp = match &config.netboot.tftp[..] {
         [] => None,
@@ -133,14 +133,12 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         library,
         lines,
         consoles,
-        command_lines,
         strangers,
         silence: tftp.as_ref().map(Server::silence),
         boot_roots: boot_roots.clone(),
         guards: config.policy.guards,
         alarms,
         cards: data.card_files(),
-        questions: Mutex::default(),
         head,
         networks: config.netboot.networks.clone(),
         hold: config.hold,

@@ -5,10 +5,14 @@
 
 use anyhow::Context as _;
 use piseduce_coordinator::print;
-use piseduce_tests::coordinator::Coordinator;
+use piseduce_tests::bench_boot_root;
+use piseduce_tests::board::BootSource;
+use piseduce_tests::coordinator::{Coordinator, Place};
 use piseduce_tests::lab::SSH_KEY;
 use piseduce_tests::process::need_root;
-use piseduce_tests::rack::Rack;
+use piseduce_tests::rack::{Rack, macs};
+use piseduce_tests::rack_network::RackNetwork;
+use piseduce_tests::relay::Relay;
 use piseduce_tests::show::{Show, wants_to_keep};
 use piseduce_tests::switch::SimulatedSwitch;
 use piseduce_tests::{cards, images};
@@ -46,7 +50,14 @@ fn main() -> ExitCode {
 }
 
 /// What keeps the rack powered until the program ends.
-static RUNNING: std::sync::Mutex<Option<(SimulatedSwitch, Rack, Coordinator)>> = std::sync::Mutex::new(None);
+static RUNNING: std::sync::Mutex<Option<(SimulatedSwitch, Rack, Coordinator, Doors)>> =
+    std::sync::Mutex::new(None);
+
+/// Where people reach the head from this machine's own network.
+struct Doors {
+    people: Relay,
+    broker: Relay,
+}
 
 fn demo(show: &Show) -> anyhow::Result<(usize, usize)> {
     need_root()?;
@@ -68,20 +79,30 @@ fn demo(show: &Show) -> anyhow::Result<(usize, usize)> {
         Err(_) => 4,
     };
     let directory = show.directory()?;
-    let rack = Rack::new(&directory.join("rack"), count, CARD_BYTES)?;
-    let coordinator = Coordinator::start(&directory.join("head"), "boot_spacing_ms = 200\n")?;
-    rack.connect(&coordinator.nodes.to_string());
+    let (network, place) = (RackNetwork::new(&macs(count))?, Place::of_head());
+    // What is made from here on is on the rack's own network; whoever looks is not.
+    let doors = Doors {
+        people: Relay::into(&network.head, place.people)?,
+        broker: Relay::into(&network.head, place.broker)?,
+    };
+    network.head.enter();
+    let rack = Rack::new(&directory.join("rack"), &network, CARD_BYTES)?;
+    let mut coordinator =
+        Coordinator::prepare_at(&place, &directory.join("head"), "boot_spacing_ms = 200\n")?;
+    bench_boot_root::add_bench(&coordinator.data())?;
+    coordinator.resume()?;
+    rack.connect(&BootSource::Head);
     let switch = rack.poe_switch()?;
     let names: Vec<String> = rack.nodes.iter().map(|node| node.name.clone()).collect();
-    *RUNNING.lock().expect("nobody panics while holding it") = Some((switch, rack, coordinator));
+    *RUNNING.lock().expect("nobody panics while holding it") = Some((switch, rack, coordinator, doors));
     let running = RUNNING.lock().expect("nobody panics while holding it");
-    let (switch, rack, coordinator) = running.as_ref().context("just put there")?;
+    let (switch, rack, coordinator, doors) = running.as_ref().context("just put there")?;
     prepare(show, coordinator, switch, rack, &directory, &image)?;
     deploy(show, coordinator, &directory, &names)?;
     show.run(coordinator, &["switch", "show", "bench"])?;
     let well = look(rack, coordinator, &names)?;
     if wants_to_keep() {
-        keep(show, coordinator, &names)?;
+        keep(show, coordinator, doors, &names)?;
     }
     Ok((well, count))
 }
@@ -162,20 +183,20 @@ fn describe(root: &Path) -> anyhow::Result<String> {
 }
 
 /// Brings the nodes back up and says how to reach them.
-fn keep(show: &Show, coordinator: &Coordinator, names: &[String]) -> anyhow::Result<()> {
+fn keep(show: &Show, coordinator: &Coordinator, doors: &Doors, names: &[String]) -> anyhow::Result<()> {
     let reboot: Vec<&str> =
         ["reboot"].into_iter().chain(names.iter().map(String::as_str)).chain(["--wait"]).collect();
     show.run(coordinator, &reboot)?;
     print::line(format!(
         "the coordinator runs until Ctrl-C; in another terminal:\n  export PISEDUCE_URL=http://{}",
-        coordinator.people
+        doors.people.address()
     ));
     print::line(format!("  export PISEDUCE_TOKEN_FILE={}", coordinator.token_file(USER).display()));
     print::line(format!("  {} node list", piseduce_tests::process::program("piseduce").display()));
     print::line(format!(
         "  mosquitto_sub -h {} -p {} -u {USER} -P \"$(cat $PISEDUCE_TOKEN_FILE)\" -t 'piseduce/main/status/#'",
-        coordinator.broker.ip(),
-        coordinator.broker.port()
+        doors.broker.address().ip(),
+        doors.broker.address().port()
     ));
     Ok(())
 }

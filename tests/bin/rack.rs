@@ -184,9 +184,9 @@ fn keep(show: &Show, lab: &VirtualLab) -> anyhow::Result<()> {
         return Ok(());
     }
     print::line(format!(
-        "the rack stays up until Ctrl-C; in another terminal:\n  sudo nsenter --net=/proc/{}/ns/net env \
+        "the rack stays up until Ctrl-C; in another terminal:\n  sudo nsenter --net={} env \
          PATH={} PISEDUCE_URL={url} PISEDUCE_TOKEN_FILE={} piseduce node list",
-        lab.rack.network.head.process(),
+        lab.rack.network.head.path(),
         programs().display(),
         token.display()
     ));

@@ -1,22 +1,27 @@
 //! The board of a bench node: what a Raspberry Pi's firmware, kernel and system do, played by namespaces.
 //!
-//! `firmware` is process 1 of the board. It asks the coordinator for its boot view and either runs the
-//! real agent (`kernel`) on the board's card, or boots the card (`system`): mounts what is written there
-//! and runs its enabled first-boot units. Each boot has namespaces of its own, so that the agent's
-//! `reboot(2)` ends that boot and nothing else, and the firmware asks again.
+//! `firmware` is process 1 of the board. It asks over TFTP what to boot, from the board's own address, and either runs the real
+//! agent (`kernel`) on the board's card, or boots the card (`system`): mounts what is written there and runs its enabled
+//! first-boot units. Each boot has namespaces of its own, so that the agent's `reboot(2)` ends that boot and nothing else, and
+//! the firmware asks again. All of it is in the network namespace that is the board's place on the rack's network.
 
+mod boot_source;
+
+pub use boot_source::{Boot, BootSource};
+
+use crate::firmware::INTERFACE;
+use crate::namespace::ip;
 use crate::process::{command, run};
 use crate::wait::{pause, seconds};
 use anyhow::{Context as _, bail};
 use clap::Args;
-use serde::Deserialize;
 use std::fs;
 use std::io::Write as _;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 /// One board.
 #[derive(Clone, Debug, Args)]
@@ -33,9 +38,12 @@ pub struct Board {
     /// Its card
     #[arg(long)]
     pub card: PathBuf,
-    /// Address of the coordinator's nodes' listener, as in `127.0.0.1:8070`
+    /// Its address, once it is on
     #[arg(long)]
-    pub head: String,
+    pub address: Ipv4Addr,
+    /// Whom it asks what to boot: `nobody`, `head`, or the path of a room's socket
+    #[arg(long)]
+    pub asks: BootSource,
     /// The agent program
     #[arg(long)]
     pub agent: PathBuf,
@@ -50,12 +58,6 @@ pub fn in_namespaces(program: &Path) -> Command {
     unshare.args(["--pid", "--mount", "--uts", "--ipc", "--fork", "--kill-child=KILL", "--mount-proc", "--"]);
     unshare.arg(program);
     unshare
-}
-
-#[derive(Deserialize)]
-struct BootView {
-    view: String,
-    command_line: Option<String>,
 }
 
 /// The file below a board's directory with the settings of its EEPROM.
@@ -73,7 +75,8 @@ impl Board {
             ("--mac", self.mac.clone()),
             ("--model", self.model.clone()),
             ("--card", text(&self.card)),
-            ("--head", self.head.clone()),
+            ("--address", self.address.to_string()),
+            ("--asks", self.asks.to_string()),
             ("--agent", text(&self.agent)),
             ("--directory", text(&self.directory)),
         ]
@@ -98,16 +101,19 @@ impl Board {
     pub fn firmware(&self) -> anyhow::Result<()> {
         fs::create_dir_all(&self.directory)?;
         self.trace("power on");
+        if self.asks == BootSource::Head {
+            self.plug_in()?;
+        }
         loop {
-            let Some(view) = self.ask() else {
+            let Some(boot) = self.asks.ask(&self.serial) else {
                 pause();
                 continue;
             };
-            self.trace(&format!("boot view {}", view.view));
-            let mut boot = match view.view.as_str() {
-                "boot_root" | "hold" => self.boot_root(&view.command_line.unwrap_or_default())?,
-                "card" if self.card_boots() => self.boot_card()?,
-                _ => {
+            self.trace(&format!("boots the {boot}"));
+            let mut boot = match boot {
+                Boot::Root(command_line) => self.boot_root(&command_line)?,
+                Boot::Card if self.card_boots() => self.boot_card()?,
+                Boot::Card => {
                     pause();
                     continue;
                 }
@@ -123,12 +129,14 @@ impl Board {
         }
     }
 
-    fn ask(&self) -> Option<BootView> {
-        let url = format!("http://{}/boot/v1/{}", self.head, self.serial);
-        let config =
-            ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).proxy(None).build();
-        let mut answer = ureq::Agent::from(config).get(&url).call().ok()?;
-        answer.body_mut().read_json().ok()
+    /// What a DHCP server would tell it is known: an address that is always the same.
+    fn plug_in(&self) -> anyhow::Result<()> {
+        let Board { mac, address, .. } = self;
+        ip(&[
+            &format!("link set {INTERFACE} address {mac}"),
+            &format!("address replace {address}/24 dev {INTERFACE}"),
+            &format!("link set {INTERFACE} up"),
+        ])
     }
 
     /// Runs the real agent under a fresh identity.

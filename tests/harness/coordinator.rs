@@ -2,6 +2,7 @@
 
 use crate::mosquitto::Mosquitto;
 use crate::process::{mortal_command, program};
+use crate::rack_network::HEAD;
 use crate::relay::Relay;
 use crate::wait::wait_for;
 use anyhow::{Context as _, bail};
@@ -75,31 +76,34 @@ pub struct Place {
     pub broker: SocketAddr,
     nodes_advertised: SocketAddr,
     broker_advertised: SocketAddr,
+    /// Where firmware is answered.
+    tftp: Option<SocketAddr>,
     /// The URL of an external broker, and the file with the accounts there.
     external: Option<(SocketAddr, PathBuf)>,
 }
 
 impl Place {
-    /// Addresses on loopback that are free now, and a broker of the coordinator's own.
+    /// Addresses on loopback that are free now, and a broker of the coordinator's own. No node reaches them.
     ///
     /// # Errors
     /// When there is none.
     pub fn free() -> anyhow::Result<Place> {
         let (people, nodes, broker) = (free_address()?, free_address()?, free_address()?);
         let (nodes_advertised, broker_advertised) = (nodes, broker);
-        Ok(Place { people, nodes, broker, nodes_advertised, broker_advertised, external: None })
+        Ok(Place { people, nodes, broker, nodes_advertised, broker_advertised, tftp: None, external: None })
     }
 
-    /// The places that everybody knows, on the network of a rack where the head has this address.
-    pub fn of_head(head: Ipv4Addr) -> Place {
+    /// The places that everybody knows, on the head of a [rack's network](crate::rack_network).
+    pub fn of_head() -> Place {
         let at = |address: Ipv4Addr, port| SocketAddr::from((address, port));
-        let (nodes, broker) = (at(head, 8070), at(head, 1883));
+        let (nodes, broker) = (at(HEAD, 8070), at(HEAD, 1883));
         Place {
             people: at(Ipv4Addr::LOCALHOST, 8080),
             nodes,
             broker,
             nodes_advertised: nodes,
             broker_advertised: broker,
+            tftp: Some(at(HEAD, 69)),
             external: None,
         }
     }
@@ -129,11 +133,12 @@ impl Place {
             None => format!("listen = \"{broker}\""),
             Some((link, accounts)) => format!("url = \"mqtt://{link}\"\naccounts = {accounts:?}"),
         };
+        let tftp = self.tftp.map_or_else(String::new, |address| format!("[netboot]\ntftp = \"{address}\"\n"));
         format!(
             "data_directory = {data:?}\n[people]\nlisten = \"{people}\"\n\
              [nodes]\nlisten = \"{nodes}\"\nadvertised_address = \"{nodes_advertised}\"\n\
              [broker]\n{broker}\nadvertised_address = \"{broker_advertised}\"\n\
-             [clock]\ntrust_unsynchronised = true\n[limits]\nfree_space_mb = 64\n{limits}\n"
+             {tftp}[clock]\ntrust_unsynchronised = true\n[limits]\nfree_space_mb = 64\n{limits}\n"
         )
     }
 }
@@ -165,7 +170,11 @@ impl Coordinator {
         Coordinator::prepare_at(&Place::free()?, directory, limits)
     }
 
-    pub(crate) fn prepare_at(place: &Place, directory: &Path, limits: &str) -> anyhow::Result<Coordinator> {
+    /// The same at a certain place.
+    ///
+    /// # Errors
+    /// As [`Coordinator::prepare`].
+    pub fn prepare_at(place: &Place, directory: &Path, limits: &str) -> anyhow::Result<Coordinator> {
         fs::create_dir_all(directory)?;
         fs::write(directory.join("head.toml"), place.settings(&directory.join(DATA), limits))?;
         let Place { people, nodes, broker, .. } = *place;

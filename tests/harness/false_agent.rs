@@ -1,6 +1,7 @@
-//! An agent that says what it is told to: for reports that no honest agent sends.
+//! An agent that says what it is told to: for reports that no honest agent sends. It speaks from its board's address.
 
 use crate::coordinator::Coordinator;
+use crate::lab::Lab;
 use piseduce_protocol::boot::client_id;
 use piseduce_protocol::command::Command;
 use piseduce_protocol::id::{BootNumber, Serial, Ticket};
@@ -23,14 +24,15 @@ pub struct FalseAgent {
 }
 
 impl FalseAgent {
-    /// Connects as the agent of `boot`, with keys that follow from the coordinator's site key.
+    /// Connects as the agent of `boot` of a node, with keys that follow from the coordinator's site key.
     ///
     /// # Panics
     /// When the site key cannot be read, or the broker does not let it in within 10 s.
-    pub fn connect(coordinator: &Coordinator, serial: Serial, boot: BootNumber) -> FalseAgent {
-        let keys = site_key(coordinator).boot_token(serial, boot).keys();
-        let (name, host) = (client_id(serial), coordinator.broker.ip().to_string());
-        let mut options = MqttOptions::new(name, host, coordinator.broker.port());
+    pub fn connect(lab: &Lab, index: usize, boot: BootNumber) -> FalseAgent {
+        let serial: Serial = lab.rack.nodes[index].serial.parse().expect("a board has a serial number");
+        let keys = site_key(&lab.coordinator).boot_token(serial, boot).keys();
+        let (name, host) = (client_id(serial), lab.coordinator.broker.ip().to_string());
+        let mut options = MqttOptions::new(name, host, lab.coordinator.broker.port());
         options.set_credentials(serial.to_string(), &keys.mqtt_password);
         let (client, mut connection) = Client::new(options, 16);
         let site = Site::new("main").expect("a valid name");
@@ -39,7 +41,7 @@ impl FalseAgent {
         let (send, commands) = mpsc::channel();
         let (ready, is_ready) = mpsc::channel();
         let key = keys.message;
-        std::thread::spawn(move || {
+        let hear = move || {
             let mut window = Window::default();
             for event in connection.iter() {
                 match event {
@@ -56,7 +58,9 @@ impl FalseAgent {
                     Err(_) => return,
                 }
             }
-        });
+        };
+        // The thread that hears is the one that connects.
+        lab.network.boards[index].during(|| std::thread::spawn(hear));
         is_ready.recv_timeout(Duration::from_secs(10)).expect("the broker lets the agent in");
         let topic = site.render(&Topic::Report(serial));
         FalseAgent { client, commands, serial, boot, keys, topic, counter: 1 }

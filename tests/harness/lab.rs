@@ -1,10 +1,14 @@
-//! A coordinator with a rack of bench nodes and an environment, ready for a story.
+//! A coordinator with a rack of bench nodes and an environment, ready for a story, on a network of their own. Where that is
+//! begun the thread moves to the head of that network: use a lab from there only.
 
+use crate::bench_boot_root;
+use crate::board::BootSource;
 use crate::cards::Card;
 use crate::coordinator::{Coordinator, Place};
 use crate::images;
 use crate::monitor::MONITOR;
-use crate::rack::Rack;
+use crate::rack::{Rack, macs};
+use crate::rack_network::RackNetwork;
 use crate::wait::{seconds, wait_for};
 use piseduce_coordinator::api::{DeploymentHistory, NodeView};
 use piseduce_protocol::id::{DeploymentId, Run};
@@ -12,6 +16,7 @@ use piseduce_protocol::state::State;
 use piseduce_protocol::status::DeploymentStatus;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The user of most stories.
 pub const USER: &str = "ann";
@@ -31,8 +36,18 @@ pub struct Lab {
     pub rack: Rack,
     /// Its coordinator.
     pub coordinator: Coordinator,
+    /// What its nodes and its head are connected to.
+    pub network: Arc<RackNetwork>,
     /// Where its files are.
     pub directory: tempfile::TempDir,
+}
+
+/// A network for so many bench nodes; this thread moves to its head for good.
+///
+/// # Panics
+/// When it cannot be had; the reason is told.
+pub fn network(count: usize) -> Arc<RackNetwork> {
+    Arc::new(RackNetwork::enter(&macs(count)).unwrap_or_else(|error| panic!("no network: {error:#}")))
 }
 
 /// The prefix of every lab's directory, by which leftovers of killed runs are known.
@@ -52,26 +67,35 @@ impl Lab {
     /// # Panics
     /// As [`Lab::new`].
     pub fn with_limits(count: usize, limits: &str) -> Lab {
-        let place = Place::free().unwrap_or_else(|error| panic!("no lab: {error:#}"));
-        Lab::at(&place, count, limits)
+        Lab::on(&network(count), limits)
+    }
+
+    /// The same on a network that is there, with a node for each of its boards; this thread must be at its head.
+    ///
+    /// # Panics
+    /// As [`Lab::new`].
+    pub fn on(network: &Arc<RackNetwork>, limits: &str) -> Lab {
+        Lab::at(&Place::of_head(), network, limits)
     }
 
     /// The same with a coordinator at a certain place.
     ///
     /// # Panics
     /// As [`Lab::new`].
-    pub fn at(place: &Place, count: usize, limits: &str) -> Lab {
+    pub fn at(place: &Place, network: &Arc<RackNetwork>, limits: &str) -> Lab {
         let lab = || -> anyhow::Result<Lab> {
             let directory = tempfile::Builder::new().prefix(PREFIX).tempdir()?;
-            let rack = Rack::new(&directory.path().join("rack"), count, 1 << 30)?;
-            let coordinator =
-                Coordinator::start_at(place, &directory.path().join("head"), &format!("{LIMITS}{limits}"))?;
-            rack.connect(&coordinator.nodes.to_string());
+            let rack = Rack::new(&directory.path().join("rack"), network, 1 << 30)?;
+            let limits = format!("{LIMITS}{limits}");
+            let mut coordinator = Coordinator::prepare_at(place, &directory.path().join("head"), &limits)?;
+            bench_boot_root::add_bench(&coordinator.data())?;
+            coordinator.resume()?;
+            rack.connect(&BootSource::Head);
             coordinator.add_user(ADMIN, "admin")?;
             coordinator.add_user(USER, "user")?;
             coordinator.add_user(MONITOR, "monitor")?;
             fs::write(directory.path().join("key.pub"), format!("{SSH_KEY}\n"))?;
-            let lab = Lab { rack, coordinator, directory };
+            let lab = Lab { rack, coordinator, network: network.clone(), directory };
             lab.add_environment("story", &images::story()?)?;
             let inventory = lab.file("rack.toml", &lab.rack.inventory());
             lab.coordinator.cli(ADMIN, &["node", "import", &inventory])?;

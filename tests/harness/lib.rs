@@ -3,6 +3,7 @@
 //! Everything that is started here ends with the process that started it, also when that is killed:
 //! boards by the parent-death signal, loop devices by their autoclear flag, mounts with their namespace.
 
+pub mod bench_boot_root;
 pub mod board;
 pub mod boot_root;
 pub mod cards;

@@ -1,8 +1,8 @@
-//! Debian's Mosquitto as README says that it is configured, to be killed and started again at the same address. It
+//! Debian's Mosquitto as README says that it is configured, on the head of a rack's network, to be killed and started again. It
 //! keeps nothing on disk.
 
-use crate::coordinator::free_address;
 use crate::process::{mortal_command, run, workspace};
+use crate::rack_network::HEAD;
 use crate::wait::wait_for;
 use anyhow::Context as _;
 use std::fs;
@@ -73,7 +73,7 @@ impl Mosquitto {
     /// When README or the machine lacks something.
     pub fn new() -> anyhow::Result<Mosquitto> {
         let directory = tempfile::Builder::new().prefix("piseduce-mosquitto-").tempdir()?;
-        let address = free_address()?;
+        let address = (HEAD, 1883).into();
         let accounts = readme("/etc/piseduce/accounts.toml")?;
         fs::write(directory.path().join("accounts.toml"), &accounts)?;
         fs::set_permissions(directory.path().join("accounts.toml"), fs::Permissions::from_mode(0o600))?;
@@ -148,7 +148,7 @@ impl Mosquitto {
         run("mosquitto_passwd", &["-b", &file.to_string_lossy(), &login.user, &login.password]).map(drop)
     }
 
-    /// Starts it, and waits until it listens.
+    /// Starts it on this thread's network, and waits until it listens.
     ///
     /// # Panics
     /// When it does not come up.

@@ -1,17 +1,22 @@
-//! Network namespaces of a story's own: a head and a board at the two ends of a cable. They end with the story, however
-//! it ends.
+//! Network namespaces of a story's own: a head and boards at the ends of cables. An open file holds each, and the kernel ends
+//! it, with everything in it, once that file and the last process inside are gone, however a story ends.
 
-use crate::process::{command, mortal_command};
-use crate::wait::wait_for;
+use crate::process::{command, need_root};
 use anyhow::{Context as _, bail};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::os::fd::AsFd as _;
-use std::process::{Child, Command, Stdio};
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
 
-/// A network namespace, held by a process that sleeps in it.
-pub struct Namespace(Child);
+/// The namespace of the thread that reads it.
+const OWN: &str = "/proc/thread-self/ns/net";
+
+/// A network namespace.
+#[derive(Clone)]
+pub struct Namespace(Arc<File>);
 
 impl Namespace {
     /// A namespace with nothing but a loopback.
@@ -19,24 +24,19 @@ impl Namespace {
     /// # Errors
     /// When this is not root.
     pub fn new() -> anyhow::Result<Namespace> {
-        crate::process::need_root()?;
-        let mut holder = mortal_command("unshare");
-        holder.args(["--net", "--", "sleep", "infinity"]).stdin(Stdio::null());
-        let namespace = Namespace(holder.spawn().context("setpriv cannot be started")?);
-        let own = fs::read_link("/proc/self/ns/net")?;
-        let entered = || fs::read_link(namespace.path()).is_ok_and(|other| other != own);
-        wait_for("the namespace", 10.0, entered, |entered| *entered);
-        namespace.ip("link set lo up")?;
-        Ok(namespace)
+        need_root()?;
+        let made = std::thread::spawn(|| {
+            #[expect(deprecated, reason = "what makes it unsafe is another flag, that for file descriptors")]
+            rustix::thread::unshare(UnshareFlags::NEWNET).context("no network namespace can be made")?;
+            ip(&["link set lo up"])?;
+            Ok(Namespace(Arc::new(File::open(OWN)?)))
+        });
+        made.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    /// The number of the process that holds it.
-    pub fn process(&self) -> u32 {
-        self.0.id()
-    }
-
-    fn path(&self) -> String {
-        format!("/proc/{}/ns/net", self.0.id())
+    /// Its path, as long as this process holds it.
+    pub fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
     }
 
     /// A program to be started in it.
@@ -51,12 +51,39 @@ impl Namespace {
     /// # Errors
     /// With what it said.
     pub fn ip(&self, arguments: &str) -> anyhow::Result<()> {
-        let output = self.command("ip").args(arguments.split(' ')).output();
-        let output = output.context("nsenter cannot be started; Debian's package util-linux has it")?;
-        match output.status.success() {
-            true => Ok(()),
-            false => bail!("ip {arguments} failed: {}", String::from_utf8_lossy(&output.stderr).trim()),
+        self.ip_all(&[arguments])
+    }
+
+    /// Runs several `ip` commands in it, one after the other, in one process.
+    ///
+    /// # Errors
+    /// With what it said to the first one that failed.
+    pub fn ip_all(&self, lines: &[impl AsRef<str>]) -> anyhow::Result<()> {
+        let lines: Vec<&str> = lines.iter().map(AsRef::as_ref).collect();
+        self.during(|| ip(&lines))
+    }
+
+    /// Moves this thread into it, for good. What the thread starts from now on, threads and programs, lives there.
+    ///
+    /// # Panics
+    /// When this is not root.
+    pub fn enter(&self) {
+        enter(&self.0);
+    }
+
+    /// Does `work` inside and comes back. Sockets that it makes and programs that it starts stay there; unlike with
+    /// [`Namespace::within`] those programs are children of this thread.
+    pub fn during<T>(&self, work: impl FnOnce() -> T) -> T {
+        /// Goes back also when `work` panics.
+        struct Back(File);
+        impl Drop for Back {
+            fn drop(&mut self) {
+                enter(&self.0);
+            }
         }
+        let _back = Back(File::open(OWN).expect("a thread has a network namespace"));
+        self.enter();
+        work()
     }
 
     /// Runs `work` in a thread of its own inside. Sockets that it makes and programs that it starts stay there.
@@ -64,11 +91,9 @@ impl Namespace {
     /// # Panics
     /// When `work` does.
     pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let namespace = File::open(self.path()).expect("its holder lives as long as it");
         std::thread::scope(|scope| {
             let inside = scope.spawn(move || {
-                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-                    .expect("root may enter a namespace");
+                self.enter();
                 work()
             });
             inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -76,10 +101,25 @@ impl Namespace {
     }
 }
 
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        // One that has ended by itself is gone all the same.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+fn enter(namespace: &File) {
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+        .expect("root may enter a namespace");
+}
+
+/// Runs these `ip` commands in this thread's namespace.
+///
+/// # Errors
+/// With what `ip` said to the first one that failed.
+pub fn ip(lines: &[&str]) -> anyhow::Result<()> {
+    let mut ip = command("ip");
+    ip.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = ip.spawn().context("ip cannot be started; Debian's package iproute2 has it")?;
+    let mut input = child.stdin.take().context("its input is piped")?;
+    let written = input.write_all(lines.join("\n").as_bytes());
+    drop(input);
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        bail!("ip failed: {}: {}", lines.join("; "), String::from_utf8_lossy(&output.stderr).trim());
     }
+    Ok(written?)
 }

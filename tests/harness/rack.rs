@@ -1,10 +1,16 @@
 //! A rack of bench nodes: boards with cards on the ports of a switch that is asked over a socket. The
 //! process that has the rack is the mains: when it ends, however it ends, every board is dark.
 
-use crate::board::Board;
+mod asking;
+
+pub use asking::ask;
+
+use crate::board::{Board, BootSource};
 use crate::cards::Card;
+use crate::namespace::Namespace;
 use crate::process::{mortal_command, program};
 use crate::process_tree::{freeze, process_one, signal};
+use crate::rack_network::{RackNetwork, address, go_dark};
 use crate::switch::SimulatedSwitch;
 use anyhow::{Context as _, bail};
 use rustix::process::Signal;
@@ -35,6 +41,11 @@ const AGENT_KIB_MAX: u32 = 64 * 1024;
 /// The model that all boards of a rack have.
 pub const MODEL: &str = "Raspberry Pi 4 Model B Rev 1.4";
 
+/// The hardware addresses of so many boards.
+pub fn macs(count: usize) -> Vec<String> {
+    (1..=count).map(|number| format!("dc:a6:32:00:00:{number:02x}")).collect()
+}
+
 /// A running rack.
 pub struct Rack {
     /// Its nodes.
@@ -48,6 +59,8 @@ pub struct Rack {
 /// A place in the rack.
 struct Slot {
     board: Board,
+    /// Its place on the rack's network.
+    cable: Namespace,
     card: Card,
     port: String,
     on: bool,
@@ -72,20 +85,21 @@ enum Order {
 }
 
 impl Rack {
-    /// A rack of `count` boards with blank cards of `card_bytes` each, all off. `head` is set later.
+    /// A rack with a board at each place of `network`, which was made for [`macs`], with blank cards of `card_bytes` each, all
+    /// off. Whom they ask what to boot is told later.
     ///
     /// # Errors
     /// When this is not root, or no loop device is free.
-    pub fn new(directory: &Path, count: usize, card_bytes: u64) -> anyhow::Result<Rack> {
+    pub fn new(directory: &Path, network: &RackNetwork, card_bytes: u64) -> anyhow::Result<Rack> {
         crate::process::need_root()?;
         fs::create_dir_all(directory)?;
         let mut nodes = Vec::new();
         let mut slots = Vec::new();
-        for number in 1..=count {
+        for ((cable, mac), number) in network.boards.iter().zip(macs(network.boards.len())).zip(1u8..) {
             let node = BenchNode {
                 name: format!("pi-{number}"),
                 serial: format!("10000000{number:08x}"),
-                mac: format!("dc:a6:32:00:00:{number:02x}"),
+                mac,
                 port: number.to_string(),
             };
             let place = directory.join(&node.name);
@@ -96,11 +110,13 @@ impl Rack {
                 mac: node.mac.clone(),
                 model: MODEL.into(),
                 card: card.device().into(),
-                head: String::new(),
+                address: address(number),
+                asks: BootSource::Nobody,
                 agent: program("piseduce-agent"),
                 directory: place,
             };
-            slots.push(Mutex::new(Slot { board, card, port: node.port.clone(), on: false, running: None }));
+            let (port, cable) = (node.port.clone(), cable.clone());
+            slots.push(Mutex::new(Slot { board, cable, card, port, on: false, running: None }));
             nodes.push(node);
         }
         let slots = Arc::new(slots);
@@ -108,9 +124,9 @@ impl Rack {
         Ok(Rack { nodes, directory: directory.into(), slots, orders, mains: Some(mains) })
     }
 
-    /// Where boards ask for their boot view from the next power-on.
-    pub fn connect(&self, head: &str) {
-        self.slots.iter().for_each(|slot| lock(slot).board.head = head.into());
+    /// Whom boards ask what to boot, from the next power-on.
+    pub fn connect(&self, source: &BootSource) {
+        self.slots.iter().for_each(|slot| lock(slot).board.asks = source.clone());
     }
 
     /// Plugs another agent into the boot root of one board from its next boot on.
@@ -319,7 +335,7 @@ fn switch(slots: &[Mutex<Slot>], action: &str, port: &str) -> anyhow::Result<Str
     let mut slot = lock(slot.with_context(|| format!("there is no port {port}"))?);
     match action {
         "on" if !slot.on => {
-            slot.running = Some(power_on(&slot.board)?);
+            slot.running = Some(power_on(&slot)?);
             slot.on = true;
             Ok("done".into())
         }
@@ -335,14 +351,16 @@ fn switch(slots: &[Mutex<Slot>], action: &str, port: &str) -> anyhow::Result<Str
     }
 }
 
-fn power_on(board: &Board) -> anyhow::Result<Child> {
+fn power_on(slot: &Slot) -> anyhow::Result<Child> {
+    let Slot { board, cable, .. } = slot;
     let log = fs::OpenOptions::new().create(true).append(true).open(board.directory.join("firmware.log"))?;
     let namespaces = crate::board::in_namespaces(&program("piseduce-bench-node"));
     let mut firmware = mortal_command(namespaces.get_program());
     firmware.args(namespaces.get_args());
     firmware.arg("firmware").args(board.arguments());
     firmware.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    firmware.spawn().context("setpriv cannot be started; Debian's package util-linux has it")
+    // It ends with this thread, so this thread must start it.
+    cable.during(|| firmware.spawn()).context("setpriv cannot be started; Debian's package util-linux has it")
 }
 
 /// A power cut: everything in the board's namespaces is gone at once, then the card must be idle.
@@ -356,6 +374,7 @@ fn cut(slot: &mut Slot) {
     }
     board.wait().expect("the board's process is ours to wait for");
     slot.card.wait_until_idle();
+    go_dark(&slot.cable).expect("the cable lasts as long as the rack");
 }
 
 /// A power cut as a card sees it: what it has in the moment when everything stands still is what it has when
@@ -367,22 +386,4 @@ fn cut_and_lose(slot: &mut Slot) {
     let remembered = slot.card.remember().expect("a card's content can be copied");
     cut(slot);
     slot.card.put_back(&remembered).expect("a card's content can be put back");
-}
-
-/// The other end of the switch's socket: what the coordinator's `command` driver runs.
-///
-/// # Errors
-/// When the rack is gone or refuses.
-#[expect(clippy::print_stdout, reason = "the driver reads standard output")]
-pub fn ask(socket: &Path, action: &str, port: &str) -> anyhow::Result<()> {
-    let mut stream =
-        UnixStream::connect(socket).with_context(|| format!("no rack answers at {}", socket.display()))?;
-    writeln!(stream, "{action} {port}")?;
-    let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer)?;
-    if let Some(why) = answer.strip_prefix("refused: ") {
-        bail!("{}", why.trim());
-    }
-    println!("{}", answer.trim());
-    Ok(())
 }

@@ -1,16 +1,19 @@
 //! A TCP relay that can be told to misbehave: what lies between programs on a bad day, in front of broker or HTTP.
 //!
 //! It forwards every connection to one target, in bytes, and knows nothing about what they mean. Orders hold for all its
-//! connections, also those that are open. It ends with its owner.
+//! connections, also those that are open. It ends with its owner. What boards send through one still comes from their own
+//! addresses.
 
 mod flip;
 mod wire;
 
 pub use flip::Flip;
 
+use crate::namespace::Namespace;
+use crate::rack_network::{HEAD, RackNetwork};
 use flip::Ordered;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -46,9 +49,14 @@ struct Orders {
     flips: Vec<Ordered>,
 }
 
+/// From where the target is reached for who connected from an address; none: not at all.
+type Origin = Box<dyn Fn(IpAddr) -> Option<Namespace> + Send + Sync>;
+
 /// What a relay and the threads of its connections share.
 struct Shared {
     target: SocketAddr,
+    /// None: from where the relay is.
+    origin: Option<Origin>,
     /// By [`Way`].
     orders: Mutex<[Orders; 2]>,
     /// Orders changed, or a connection was cut.
@@ -75,10 +83,34 @@ impl Relay {
     /// # Errors
     /// When there is no port.
     pub fn to(target: SocketAddr) -> io::Result<Relay> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+        Relay::start(Ipv4Addr::LOCALHOST, target, None)
+    }
+
+    /// A relay on the head of `network` for its boards: the target sees the address of the board that connected.
+    ///
+    /// # Errors
+    /// When there is no port, or this thread is not there.
+    pub fn for_boards(network: &Arc<RackNetwork>, target: SocketAddr) -> io::Result<Relay> {
+        let network = network.clone();
+        let origin = move |board: IpAddr| network.board_at(board).cloned();
+        Relay::start(HEAD, target, Some(Box::new(origin)))
+    }
+
+    /// A relay on this thread's loopback to a target that is reached from `inside`.
+    ///
+    /// # Errors
+    /// When there is no port.
+    pub fn into(inside: &Namespace, target: SocketAddr) -> io::Result<Relay> {
+        let inside = inside.clone();
+        Relay::start(Ipv4Addr::LOCALHOST, target, Some(Box::new(move |_| Some(inside.clone()))))
+    }
+
+    fn start(listen: Ipv4Addr, target: SocketAddr, origin: Option<Origin>) -> io::Result<Relay> {
+        let listener = TcpListener::bind((listen, 0))?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             target,
+            origin,
             orders: Mutex::default(),
             changed: Condvar::new(),
             open: Mutex::default(),

@@ -76,12 +76,10 @@ impl<'a> VirtualLab<'a> {
     pub fn new(directory: &Path, rack: &'a VirtualRack, made: &Made, limits: &str) -> anyhow::Result<Self> {
         let exports = directory.join("exports");
         let settings = format!(
-            "{limits}[netboot]\ntftp = \"{HEAD}:69\"\n\
-             [[netboot.network]]\ninterface = \"{BRIDGE}\"\nhead = \"{HEAD}/24\"\n\
+            "{limits}[[netboot.network]]\ninterface = \"{BRIDGE}\"\nhead = \"{HEAD}/24\"\n\
              [netboot.nfs]\ndirectory = {exports:?}\nserver = \"nfs-ganesha\"\n"
         );
-        let mut coordinator =
-            Coordinator::prepare_at(&Place::of_head(HEAD), &directory.join("head"), &settings)?;
+        let mut coordinator = Coordinator::prepare_at(&Place::of_head(), &directory.join("head"), &settings)?;
         fs::create_dir_all(coordinator.data())?;
         boot_root::install(&made.boot_roots, &coordinator.data(), &exports)?;
         coordinator.resume()?;

@@ -2,7 +2,8 @@
 
 use piseduce_coordinator::api::EnvironmentView;
 use piseduce_protocol::state::State;
-use piseduce_tests::coordinator::Coordinator;
+use piseduce_tests::bench_boot_root;
+use piseduce_tests::coordinator::{Coordinator, Place};
 use piseduce_tests::images;
 use piseduce_tests::lab::{ADMIN, Lab, USER};
 use piseduce_tests::monitor::Monitor;
@@ -111,13 +112,14 @@ fn a_backup_of_a_busy_head_restores_onto_a_new_one_and_its_deployments_go_on() {
     lab.coordinator.kill();
 
     let place = lab.directory.path().join("new head");
-    let mut head = Coordinator::prepare(&place, &format!("boot_spacing_ms = 0\n{SOON}")).unwrap();
+    let mut head =
+        Coordinator::prepare_at(&Place::of_head(), &place, &format!("boot_spacing_ms = 0\n{SOON}")).unwrap();
     let told = restore(&head, &backup, &[]).unwrap();
     assert!(told.contains("2 nodes, 1 environments, 2 live deployments"), "{told}");
     for user in [ADMIN, USER] {
         fs::copy(lab.coordinator.token_file(user), head.token_file(user)).unwrap();
     }
-    lab.rack.connect(&head.nodes.to_string());
+    bench_boot_root::add_bench(&head.data()).unwrap();
     head.resume().unwrap();
     lab.coordinator = head;
     for (index, id) in ids.into_iter().enumerate() {

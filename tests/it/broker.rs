@@ -5,7 +5,7 @@ use piseduce_protocol::state::State;
 use piseduce_protocol::status::NodeStatus;
 use piseduce_tests::cards::Card;
 use piseduce_tests::coordinator::{Coordinator, Place};
-use piseduce_tests::lab::{Lab, USER};
+use piseduce_tests::lab::{self, Lab, USER};
 use piseduce_tests::monitor::{MONITOR, Monitor};
 use piseduce_tests::mosquitto::{Login, Mosquitto};
 use piseduce_tests::process::mortal_command;
@@ -18,8 +18,8 @@ use std::time::Duration;
 
 /// A lab at an external broker that was not started yet, and the user who watches there.
 fn lab(count: usize) -> (Lab, Mosquitto, Login) {
-    let broker = Mosquitto::new().unwrap();
-    let lab = Lab::at(&Place::free().unwrap().at(&broker, broker.address), count, "");
+    let (network, broker) = (lab::network(count), Mosquitto::new().unwrap());
+    let lab = Lab::at(&Place::of_head().at(&broker, broker.address), &network, "");
     let token = std::fs::read_to_string(lab.coordinator.token_file(MONITOR)).unwrap();
     let watcher = Login::new(MONITOR, token.trim());
     broker.set_password(&watcher).unwrap();
@@ -44,7 +44,7 @@ fn a_deployment_waits_for_the_broker_and_then_goes_through_it() {
     lab.wait_for(0, State::NfsBootOn, 30.0);
     let waits = || lab.status(0).unwrap().waiting.unwrap_or_default();
     wait_for("the named wait", 30.0, waits, |waits| waits.contains("our own link to the broker"));
-    let unreachable = "no link to the broker broker=\"127.0.0.1:";
+    let unreachable = "no link to the broker broker=\"10.77.0.1:";
     wait_for_log(&lab.coordinator, unreachable);
     broker.start();
     let deployed = lab.wait_for(0, State::Deployed, 60.0);
@@ -115,6 +115,7 @@ impl Listener {
 
 #[test]
 fn each_account_may_do_what_readme_says_and_nothing_else() {
+    let _network = lab::network(0);
     let mut broker = Mosquitto::new().unwrap();
     let watcher = Login::new(MONITOR, "sees");
     broker.set_password(&watcher).unwrap();
@@ -163,12 +164,13 @@ fn each_account_may_do_what_readme_says_and_nothing_else() {
 /// A coordinator alone at an external broker.
 fn coordinator(broker: &Mosquitto) -> (Coordinator, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
-    let place = Place::free().unwrap().at(broker, broker.address);
+    let place = Place::of_head().at(broker, broker.address);
     (Coordinator::start_at(&place, directory.path(), "").unwrap(), directory)
 }
 
 #[test]
 fn a_wrong_password_is_said_once_and_needs_no_restart_of_ours() {
+    let _network = lab::network(0);
     let mut broker = Mosquitto::new().unwrap();
     broker.set_password(&Login::new("piseduce", "another")).unwrap();
     broker.start();
@@ -189,6 +191,7 @@ fn a_wrong_password_is_said_once_and_needs_no_restart_of_ours() {
 
 #[test]
 fn a_broker_that_keeps_nothing_or_gives_our_user_no_rights_is_named() {
+    let _network = lab::network(0);
     let mut broker = Mosquitto::new().unwrap();
     broker.add_setting("retain_available false").unwrap();
     broker.start();

@@ -115,7 +115,11 @@ fn an_agent_that_dies_and_starts_again_in_the_same_boot_goes_on() {
             lab.wait_for(0, State::Deployed, 60.0);
             assert_eq!(lab.history(id).deployment.restarts, 0, "a dead agent costs the node nothing");
             let trace = &trace(&lab)[before.len()..];
-            assert_eq!(trace.matches("boot view boot_root").count(), 1, "one boot only:\n{trace}");
+            assert_eq!(
+                trace.matches("boots the boot root with credentials").count(),
+                1,
+                "one boot only:\n{trace}"
+            );
             died_in_it && trace.matches("agent started").count() == 2
         });
         assert!(died_in_it, "the agent never died in {state}");

@@ -4,6 +4,7 @@ use crate::firmware::{add_boot_root, quick};
 use piseduce_protocol::enrolment::BoardInventory;
 use piseduce_protocol::id::Serial;
 use piseduce_protocol::path;
+use piseduce_tests::bench_boot_root;
 use piseduce_tests::board::EEPROM;
 use piseduce_tests::coordinator::Coordinator;
 use piseduce_tests::dnsmasq::Dnsmasq;
@@ -26,7 +27,9 @@ fn with_room(count: u8, model: Model, story: impl FnOnce(&Lab, &SimulatedSwitch)
     let network = Arc::new(RackNetwork::new(&macs).unwrap());
     let boards = network.clone();
     network.head.within(move || {
-        let lab = Lab::with_limits(count.into(), &format!("[netboot]\ntftp = \"{HEAD}:69\"\n"));
+        let lab = Lab::on(&boards, "");
+        // Boards would be invited into the one of bench nodes, which no firmware boots.
+        bench_boot_root::remove_all(&lab.coordinator.data()).unwrap();
         let switch = lab.rack.poe_switch().unwrap();
         let entry = switch.entry(lab.directory.path(), "bench", "3").unwrap();
         let protecting = entry.replace("off_time_ms", "protected_ports = [\"5\", \"6\", \"7\"]\noff_time_ms");
@@ -38,7 +41,7 @@ fn with_room(count: u8, model: Model, story: impl FnOnce(&Lab, &SimulatedSwitch)
         let place = lab.directory.path().join("dnsmasq");
         let _dnsmasq = Dnsmasq::start(&place, BRIDGE, HEAD, &[]).unwrap();
         let room = Room::start(&boards, &lab.rack, model, &quick(model)).unwrap();
-        lab.rack.connect(&room.address.to_string());
+        lab.rack.connect(&room.socket);
         story(&lab, &switch);
     });
 }

@@ -6,6 +6,8 @@ use piseduce_coordinator::netboot::dnsmasq::Host;
 use piseduce_protocol::cause::CauseKind;
 use piseduce_protocol::state::State;
 use piseduce_protocol::status::DeploymentStatus;
+use piseduce_tests::bench_boot_root;
+use piseduce_tests::board::BootSource;
 use piseduce_tests::dnsmasq::Dnsmasq;
 use piseduce_tests::firmware::{Firmware, From, Hang, Loaded, Model, Settings, Watch};
 use piseduce_tests::lab::{ADMIN, Lab, USER};
@@ -13,29 +15,27 @@ use piseduce_tests::process::run;
 use piseduce_tests::rack_network::{BRIDGE, HEAD, RackNetwork, address};
 use piseduce_tests::wait::{seconds, wait_for};
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// Somebody on the same wire.
 const OTHER: &str = "02:00:00:00:00:66";
 const MAC: &str = "dc:a6:32:00:00:01";
 const SERIAL: &str = "1000000000000001";
 const PREFIX: &str = "00000001/";
-const NOWHERE: &str = "127.0.0.1:1";
 const MODELS: [Model; 4] = [Model::Pi3, Model::Pi3Plus, Model::Pi4, Model::Pi5];
 
 /// One board on a network with a DHCP server.
 struct Place {
     directory: tempfile::TempDir,
-    network: RackNetwork,
+    network: Arc<RackNetwork>,
     _dnsmasq: Dnsmasq,
 }
 
 impl Place {
     fn new(model: Model) -> Place {
         let directory = tempfile::tempdir().unwrap();
-        let network = RackNetwork::new(&[MAC.to_owned()]).unwrap();
+        let network = Arc::new(RackNetwork::new(&[MAC.to_owned()]).unwrap());
         let is_pi3 = model.is_boot_rom();
         let host = Host { mac: MAC.into(), name: "pi-1".into(), ip: Some(address(1)), is_pi3 };
         let dnsmasq =
@@ -113,25 +113,16 @@ fn asked(told: &[String]) -> Vec<&str> {
     names.collect()
 }
 
-/// A lab whose coordinator answers over TFTP, with a boot root that has a file for every model.
-fn lab() -> Lab {
-    lab_with("", "")
-}
-
-/// The same with more limits, and with more of network boot.
-fn lab_with(limits: &str, netboot: &str) -> Lab {
-    let lab = Lab::with_limits(1, &format!("{limits}[netboot]\ntftp = \"{HEAD}:69\"\n{netboot}"));
+/// A lab on this network, with a boot root that has a file for every model.
+fn lab(network: &Arc<RackNetwork>, limits: &str) -> Lab {
+    let lab = Lab::on(network, limits);
     add_boot_root(&lab.coordinator.data());
     lab
 }
 
 /// A boot root with a file for every model, which nobody could boot.
 pub(super) fn add_boot_root(data: &Path) {
-    let roots = data.join("boot-roots");
-    let files = roots.join("one/files");
-    fs::create_dir_all(&files).unwrap();
-    let mut listed = serde_json::Map::new();
-    for name in [
+    let names = [
         "bootcode.bin",
         "start.elf",
         "fixup.dat",
@@ -141,26 +132,18 @@ pub(super) fn add_boot_root(data: &Path) {
         "bcm2712-rpi-5-b.dtb",
         "kernel8.img",
         "initramfs8",
-    ] {
-        fs::write(files.join(name), name.repeat(1000)).unwrap();
-        listed.insert(name.into(), serde_json::json!({ "bytes": 0, "blake3": "" }));
-    }
-    fs::write(files.join("config.txt"), "kernel=kernel8.img\ninitramfs initramfs8 followkernel\n").unwrap();
-    listed.insert("config.txt".into(), serde_json::json!({ "bytes": 0, "blake3": "" }));
-    let description = serde_json::json!({
-        "schema": 1, "version": "one", "kind": "ram", "command_line": "console=serial0,115200 panic=10",
-        "packages": {}, "agent": "0", "files": listed,
-    });
-    fs::write(roots.join("one/boot-root.json"), description.to_string()).unwrap();
-    symlink("one", roots.join("current")).unwrap();
+    ];
+    let mut files = names.map(|name| (name, name.repeat(1000).into_bytes())).to_vec();
+    files.push(("config.txt", b"kernel=kernel8.img\ninitramfs initramfs8 followkernel\n".to_vec()));
+    bench_boot_root::add(data, "one", "console=serial0,115200 panic=10", &files).unwrap();
 }
 
 #[test]
 fn every_model_fetches_the_boot_root_in_its_own_order() {
     let place = Place::new(Model::Pi4);
     place.network.head.within(|| {
-        let lab = lab();
-        lab.rack.connect(NOWHERE);
+        let lab = lab(&place.network, "");
+        lab.rack.connect(&BootSource::Nobody);
         lab.deploy(&[]);
         let waiting = || lab.status(0).and_then(|status| status.waiting).unwrap_or_default();
         wait_for("power", 30.0, waiting, |told| told.contains("to ask for the boot root"));
@@ -188,14 +171,12 @@ fn every_model_fetches_the_boot_root_in_its_own_order() {
 
 #[test]
 fn what_a_firmware_asks_before_its_files_names_the_cause_of_its_silence() {
-    let network = RackNetwork::new(&[MAC.to_owned(), OTHER.to_owned()]).unwrap();
+    let network = Arc::new(RackNetwork::new(&[MAC.to_owned()]).unwrap());
     network.head.within(|| {
         let limits = "restart_budget = 0\nrestart_after_s = 8\nblocked_max_s = 8\n";
-        let lab = lab_with(
-            limits,
-            &format!("[[netboot.network]]\ninterface = \"{BRIDGE}\"\nhead = \"{HEAD}/24\"\n"),
-        );
-        lab.rack.connect(NOWHERE);
+        let listens = format!("[[netboot.network]]\ninterface = \"{BRIDGE}\"\nhead = \"{HEAD}/24\"\n");
+        let lab = lab(&network, &format!("{limits}{listens}"));
+        lab.rack.connect(&BootSource::Nobody);
         let boot = || {
             network.firmware_speaks(1).unwrap();
             let settings = quick(Model::Pi4);
@@ -224,9 +205,7 @@ fn what_a_firmware_asks_before_its_files_names_the_cause_of_its_silence() {
         assert!(alarms().is_empty(), "{:?}", alarms());
 
         // Somebody's router on the same wire.
-        let other = &network.boards[1];
-        other.ip("link set eth0 up").unwrap();
-        other.ip("address add 10.77.0.66/24 dev eth0").unwrap();
+        let other = network.stranger(OTHER, [10, 77, 0, 66].into()).unwrap();
         let place = lab.directory.path().join("other");
         let _other = other.within(|| Dnsmasq::start(&place, "eth0", [10, 77, 0, 66].into(), &[]).unwrap());
         lab.coordinator.cli(USER, &["deploy-again", "pi-1"]).unwrap();
@@ -248,8 +227,7 @@ fn what_a_firmware_asks_before_its_files_names_the_cause_of_its_silence() {
 fn a_deployed_card_is_booted_without_waiting() {
     let place = Place::new(Model::Pi4);
     place.network.head.within(|| {
-        let lab = lab();
-        lab.rack.connect(&lab.coordinator.nodes.to_string());
+        let lab = lab(&place.network, "");
         lab.deploy(&[]);
         lab.wait_for(0, State::Deployed, 120.0);
         let card = place.card(&["config.txt", "start4.elf", "cmdline.txt", "kernel8.img", "kernel_2712.img"]);
@@ -273,8 +251,8 @@ fn a_deployed_card_is_booted_without_waiting() {
 fn boards_that_are_not_registered_get_nothing_and_are_seen() {
     let place = Place::new(Model::Pi3Plus);
     place.network.head.within(|| {
-        let lab = lab();
-        lab.rack.connect(NOWHERE);
+        let lab = lab(&place.network, "");
+        lab.rack.connect(&BootSource::Nobody);
         place.network.boards[0].ip("link set eth0 address b8:27:eb:09:09:09").unwrap();
         place.network.firmware_speaks(1).unwrap();
         let firmware = Firmware {

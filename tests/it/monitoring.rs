@@ -11,7 +11,8 @@ use std::process::{Output, Stdio};
 fn mosquitto(lab: &Lab, program: &str, arguments: &[&str]) -> std::process::Command {
     let token = std::fs::read_to_string(lab.coordinator.token_file(MONITOR)).unwrap();
     let mut client = command(program);
-    client.args(["-h", "127.0.0.1", "-p", &lab.coordinator.broker.port().to_string()]);
+    let broker = lab.coordinator.broker;
+    client.args(["-h", &broker.ip().to_string(), "-p", &broker.port().to_string()]);
     client.args(["-u", MONITOR, "-P", token.trim()]).args(arguments);
     client.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     client
@@ -73,7 +74,7 @@ fn a_monitoring_user_can_do_nothing_else() {
     let mut stranger = command("mosquitto_sub");
     stranger.args([
         "-h",
-        "127.0.0.1",
+        &lab.coordinator.broker.ip().to_string(),
         "-p",
         &lab.coordinator.broker.port().to_string(),
         "-t",

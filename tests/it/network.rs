@@ -5,7 +5,7 @@ use piseduce_protocol::cause::CauseKind;
 use piseduce_protocol::state::State;
 use piseduce_tests::cards::Card;
 use piseduce_tests::coordinator::Place;
-use piseduce_tests::lab::Lab;
+use piseduce_tests::lab::{self, Lab};
 use piseduce_tests::monitor::Monitor;
 use piseduce_tests::mosquitto::Mosquitto;
 use piseduce_tests::relay::{BOTH, Cut, Flip, Relay, Way};
@@ -23,16 +23,17 @@ const STORY_WRITTEN: u64 = 13 << 20;
 
 /// A lab whose nodes come to the coordinator's HTTP through a relay.
 fn lab_behind_http(limits: &str) -> (Lab, Relay) {
-    let place = Place::free().unwrap();
-    let http = Relay::to(place.nodes).unwrap();
-    (Lab::at(&place.http_through(&http), 1, limits), http)
+    let (network, place) = (lab::network(1), Place::of_head());
+    let http = Relay::for_boards(&network, place.nodes).unwrap();
+    (Lab::at(&place.http_through(&http), &network, limits), http)
 }
 
 /// A lab whose agents come to the broker through one relay, and to HTTP through another.
 fn lab_behind_both() -> (Lab, Relay, Relay) {
-    let place = Place::free().unwrap();
-    let (agents, http) = (Relay::to(place.broker).unwrap(), Relay::to(place.nodes).unwrap());
-    (Lab::at(&place.agents_through(&agents).http_through(&http), 1, ""), agents, http)
+    let (network, place) = (lab::network(1), Place::of_head());
+    let relay = |target| Relay::for_boards(&network, target).unwrap();
+    let (agents, http) = (relay(place.broker), relay(place.nodes));
+    (Lab::at(&place.agents_through(&agents).http_through(&http), &network, ""), agents, http)
 }
 
 /// Looks at the node for `duration` seconds; it must stay in `state`.
@@ -50,7 +51,7 @@ fn ends_well_in_one_boot(lab: &Lab) {
     let deployed = lab.wait_for(0, State::Deployed, 90.0);
     assert_eq!(lab.history(deployed.id).deployment.restarts, 0, "{}", lab.story_of(0));
     let trace = std::fs::read_to_string(lab.rack.place(0).join("trace.log")).unwrap();
-    assert_eq!(trace.matches("boot view boot_root").count(), 1, "{trace}");
+    assert_eq!(trace.matches("boots the boot root with credentials").count(), 1, "{trace}");
 }
 
 /// How many bytes of its card the node has done.
@@ -74,12 +75,13 @@ fn agent_log(lab: &Lab) -> String {
 /// Our own link is held for so many seconds while a node copies.
 fn hold_our_link(duration: f64) {
     let mut broker = Mosquitto::new().unwrap();
-    let place = Place::free().unwrap();
-    let (ours, http) = (Relay::to(broker.address).unwrap(), Relay::to(place.nodes).unwrap());
+    let (network, place) = (lab::network(1), Place::of_head());
+    let ours = Relay::to(broker.address).unwrap();
+    let http = Relay::for_boards(&network, place.nodes).unwrap();
     broker.start();
     // With these limits a node that is silent for 5 s is restarted, once the link is old enough to count its silence.
     let limits = "restart_after_s = 5\nblocked_max_s = 15\n";
-    let lab = Lab::at(&place.at(&broker, ours.address()).http_through(&http), 1, limits);
+    let lab = Lab::at(&place.at(&broker, ours.address()).http_through(&http), &network, limits);
     let up = || lab.coordinator.logged().contains("link to the broker is up");
     wait_for("the link", 30.0, up, |up| *up);
     wait_until_done(&lab, &http, 0);
@@ -176,7 +178,11 @@ fn a_head_that_is_away_for_longer_than_the_agents_patience_costs_no_node_and_no_
     let history = lab.history(deployed.id);
     assert_eq!(history.deployment.restarts, 1, "{}", lab.story_of(0));
     let trace = std::fs::read_to_string(lab.rack.place(0).join("trace.log")).unwrap();
-    assert_eq!(trace.matches("boot view boot_root").count(), 1, "the same agent goes on: {trace}");
+    assert_eq!(
+        trace.matches("boots the boot root with credentials").count(),
+        1,
+        "the same agent goes on: {trace}"
+    );
     let details = history.journal.iter().filter_map(|entry| entry.detail.as_deref());
     let written = details.filter_map(|detail| detail.split_once(" bytes written, ")?.0.parse::<u64>().ok());
     let written: Vec<u64> = written.collect();

@@ -60,8 +60,7 @@ fn qualify_with_head_down(model: Model, more: &str) -> (String, bool) {
     let network_of = network.clone();
     network.head.within(move || {
         let limits = format!("restart_budget = 0\nrestart_after_s = 20\n{more}");
-        let netboot = format!("[netboot]\ntftp = \"{HEAD}:69\"\n");
-        let lab = Lab::with_limits(1, &format!("{limits}{netboot}"));
+        let lab = Lab::on(&network_of, &limits);
         add_boot_root(&lab.coordinator.data());
         let switch = lab.rack.poe_switch().unwrap();
         let entry = switch.entry(lab.directory.path(), "bench", "3").unwrap();
@@ -77,7 +76,7 @@ fn qualify_with_head_down(model: Model, more: &str) -> (String, bool) {
         }];
         let _dnsmasq = Dnsmasq::start(&place, BRIDGE, HEAD, &hosts).unwrap();
         let room = Room::start(&network_of, &lab.rack, model, &quick(model)).unwrap();
-        lab.rack.connect(&room.address.to_string());
+        lab.rack.connect(&room.socket);
         let key = lab.file("key", SSH_KEY);
         let form = ["--environment", "story", "--ssh-key", &key, "--cycles", "1", "--head-down"];
         let qualify = [&["node", "qualify", "pi-1"], &form[..]].concat();

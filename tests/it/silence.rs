@@ -5,6 +5,7 @@ use piseduce_protocol::id::{BootNumber, Run, Seq, Serial, Ticket};
 use piseduce_protocol::report::Outcome;
 use piseduce_protocol::state::State;
 use piseduce_protocol::status::DeploymentStatus;
+use piseduce_tests::board::BootSource;
 use piseduce_tests::false_agent::FalseAgent;
 use piseduce_tests::lab::{Lab, USER};
 use piseduce_tests::wait::wait_for;
@@ -37,7 +38,7 @@ fn a_node_that_never_says_hello_is_lost_with_its_cause_after_every_restart() {
 #[test]
 fn a_node_whose_firmware_asks_for_nothing_is_lost_with_its_cause() {
     let lab = Lab::with_limits(1, "restart_after_s = 1\nblocked_max_s = 3\n");
-    lab.rack.connect("127.0.0.1:1");
+    lab.rack.connect(&BootSource::Nobody);
     lab.deploy(&[]);
     let cause = silence_of(&lab, 60.0).cause.unwrap();
     assert!(cause.is(CauseKind::NoBootRequest), "{cause}");
@@ -51,7 +52,7 @@ fn reports_of_another_run_boot_or_number_change_nothing() {
     let status = lab.wait_for(0, State::NfsBootOn, 30.0);
     let serial: Serial = lab.rack.nodes[0].serial.parse().unwrap();
     let boot = wait_for_live_boot(&lab, serial);
-    let mut agent = FalseAgent::connect(&lab.coordinator, serial, boot);
+    let mut agent = FalseAgent::connect(&lab, 0, boot);
     agent.hello("one");
     let command = agent.command();
     let right = command.ticket;
@@ -92,7 +93,7 @@ fn a_second_kernel_with_the_same_credentials_ends_the_run() {
     lab.deploy(&[]);
     lab.wait_for(0, State::NfsBootOn, 30.0);
     let serial: Serial = lab.rack.nodes[0].serial.parse().unwrap();
-    let mut agent = FalseAgent::connect(&lab.coordinator, serial, wait_for_live_boot(&lab, serial));
+    let mut agent = FalseAgent::connect(&lab, 0, wait_for_live_boot(&lab, serial));
     agent.hello("one");
     agent.command();
     agent.hello("two");

@@ -1,22 +1,21 @@
 //! The coordinator's TFTP server as four clients know the protocol, and beside whoever wants it to stop: on a network of its own,
 //! whose attackers stay in it.
 
+use piseduce_tests::bench_boot_root;
+use piseduce_tests::board::BootSource;
 use piseduce_tests::lab::Lab;
 use piseduce_tests::namespace::Namespace;
 use piseduce_tests::rack_network::{BRIDGE, HEAD, RackNetwork};
 use piseduce_tests::wait::{seconds, wait_for};
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::os::unix::fs::symlink;
-use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 const MAC: &str = "dc:a6:32:00:00:01";
 const BOARD: &str = "10.77.0.11";
-/// Where nothing listens: the bench node's own firmware is to ask for nothing.
-const NOWHERE: &str = "127.0.0.1:1";
 
 /// A client of somebody else's: fetches `name` from `head` into `file`.
 type Fetch = fn(&mut Command, &str, &str, &str);
@@ -85,37 +84,23 @@ fn plug(network: &RackNetwork) -> &Namespace {
 }
 
 /// A lab whose only node is that board, with a boot root that nobody could boot; and how its files' names begin.
-fn lab() -> (Lab, String) {
-    let lab = Lab::with_limits(1, &format!("[netboot]\ntftp = \"{HEAD}:69\"\n"));
-    lab.rack.connect(NOWHERE);
+fn lab(network: &Arc<RackNetwork>) -> (Lab, String) {
+    let lab = Lab::on(network, "");
+    lab.rack.connect(&BootSource::Nobody);
     assert_eq!(lab.rack.nodes[0].mac, MAC);
-    add_boot_root(&lab.coordinator.data().join("boot-roots"));
+    let files = [("start4.elf", 3000), ("config.txt", 100), ("kernel8.img", 300_000)];
+    let files = files.map(|(name, bytes)| (name, vec![7; bytes]));
+    bench_boot_root::add(&lab.coordinator.data(), "one", "panic=10", &files).unwrap();
     let prefix = lab.rack.nodes[0].serial[8..].to_owned();
     (lab, prefix)
 }
 
-fn add_boot_root(roots: &Path) {
-    let files = roots.join("one/files");
-    fs::create_dir_all(&files).unwrap();
-    let mut listed = serde_json::Map::new();
-    for (name, bytes) in [("start4.elf", 3000), ("config.txt", 100), ("kernel8.img", 300_000)] {
-        fs::write(files.join(name), vec![7; bytes]).unwrap();
-        listed.insert(name.into(), serde_json::json!({ "bytes": 0, "blake3": "" }));
-    }
-    let description = serde_json::json!({
-        "schema": 1, "version": "one", "kind": "ram", "command_line": "panic=10", "packages": {}, "agent": "0",
-        "files": listed,
-    });
-    fs::write(roots.join("one/boot-root.json"), description.to_string()).unwrap();
-    symlink("one", roots.join("current")).unwrap();
-}
-
 #[test]
 fn clients_of_four_authors_get_whole_files_and_are_told_what_is_not_there() {
-    let network = RackNetwork::new(&[MAC.to_owned()]).unwrap();
+    let network = Arc::new(RackNetwork::new(&[MAC.to_owned()]).unwrap());
     let board = plug(&network);
     network.head.within(|| {
-        let (lab, prefix) = lab();
+        let (lab, prefix) = lab(&network);
         let head = HEAD.to_string();
         for (number, (program, fetch)) in CLIENTS.iter().enumerate() {
             let get = |name: &str| {
@@ -197,22 +182,22 @@ fn flooded(
 
 #[test]
 fn floods_from_addresses_that_nobody_has_and_of_unfinished_transfers_hold_up_no_board() {
-    let network = RackNetwork::new(&[MAC.to_owned(), "02:00:00:00:00:66".into()]).unwrap();
-    let (board, attacker) = (plug(&network), &network.boards[1]);
+    let network = Arc::new(RackNetwork::new(&[MAC.to_owned()]).unwrap());
+    let board = plug(&network);
+    let attacker = network.stranger("02:00:00:00:00:66", [10, 77, 0, 99].into()).unwrap();
     let link = network.head.command("ip").args(["-o", "link", "show", BRIDGE]).output().unwrap();
     let link = String::from_utf8(link.stdout).unwrap();
     let head_mac =
         link.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).unwrap().to_owned();
     // It has 150 addresses and answers for none of them.
     attacker.within(|| fs::write("/proc/sys/net/ipv4/conf/all/arp_ignore", "8").unwrap());
-    attacker.ip("link set eth0 up").unwrap();
     let addresses: Vec<Ipv4Addr> = (100..250).map(|last| Ipv4Addr::new(10, 77, 0, last)).collect();
     for address in &addresses {
         attacker.ip(&format!("address add {address}/24 dev eth0")).unwrap();
     }
     attacker.ip(&format!("neighbour replace {HEAD} lladdr {head_mac} dev eth0 nud permanent")).unwrap();
     network.head.within(|| {
-        let (lab, prefix) = lab();
+        let (lab, prefix) = lab(&network);
         let name = format!("{prefix}/config.txt");
         let ask = |count| board.within(|| latencies(&name, count));
         wait_for("an answer", 30.0, || ask(1)[0], |took| *took < 1.0);

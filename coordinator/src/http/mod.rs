@@ -1,9 +1,8 @@
-//! HTTP: one listener for people (`/api/v1`, by bearer token), one for nodes (images, bundles, boot views,
+//! HTTP: one listener for people (`/api/v1`, by bearer token), one for nodes (images, bundles,
 //! reports of first boots). Reads ask the store and the board; writes go to the runner's inbox.
 
 mod api;
 mod auth;
-mod boot;
 mod boot_files;
 mod enrolment;
 mod error;
@@ -18,16 +17,15 @@ use crate::credentials::Credentials;
 use crate::domain::guard::Guards;
 use crate::domain::network::Network;
 use crate::image::Library;
-use crate::netboot::question::Questions;
 use crate::netboot::silence::Silence;
-use crate::netboot::{Alarms, BootRoots, CardFiles, CommandLines, Strangers};
+use crate::netboot::{Alarms, BootRoots, CardFiles, Strangers};
 use crate::power::Lines;
 use crate::runner::{Board, Handle};
 use crate::store::Store;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use piseduce_protocol::topic::Site;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The longest body of a request by people: a script and some keys.
@@ -59,8 +57,6 @@ pub struct Inner {
     pub lines: Lines,
     /// The consoles of the nodes.
     pub consoles: Consoles,
-    /// What boot roots are told on their kernel command line.
-    pub command_lines: Arc<CommandLines>,
     /// Boards that ask what to boot and are not registered.
     pub strangers: Strangers,
     /// Which boards TFTP does not answer, if it is served.
@@ -73,8 +69,6 @@ pub struct Inner {
     pub alarms: Alarms,
     /// The boot files of cards that are booted over the network.
     pub cards: CardFiles,
-    /// What firmware that boots over HTTP asked for.
-    pub questions: Mutex<Questions>,
     /// The nodes' listener's address as nodes reach it.
     pub head: String,
     /// The networks that nodes boot on.
@@ -108,7 +102,6 @@ pub fn people(shared: Shared) -> Router {
 pub fn nodes(shared: Shared) -> Router {
     Router::new()
         .merge(images::routes())
-        .merge(boot::routes())
         .merge(boot_files::routes())
         .merge(enrolment::routes())
         .merge(first_boot::routes().layer(DefaultBodyLimit::max(REPORT_BYTES_MAX)))

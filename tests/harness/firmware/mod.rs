@@ -9,7 +9,7 @@ mod config;
 mod dhcp;
 pub mod model;
 pub mod room;
-mod tftp;
+pub(crate) mod tftp;
 
 pub use card::BootPartition;
 pub use model::{Model, Settings};

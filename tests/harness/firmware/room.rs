@@ -1,13 +1,14 @@
 //! A room of boards that boot over their network: each bench board asks here what to boot, and is answered when its virtual
 //! firmware has found something. So a rack of real agents begins each boot with real DHCP and TFTP.
 
-use super::{Firmware, From, Hang, Loaded, Model, Settings, Watch};
+use super::{Firmware, From, Hang, INTERFACE, Loaded, Model, Settings, Watch};
+use crate::board::{Boot, BootSource};
 use crate::rack::Rack;
-use crate::rack_network::RackNetwork;
+use crate::rack_network::{RackNetwork, address};
 use crate::wait::{pause, seconds};
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A board asks again after 5 s: who is not answered by then is answered the next time.
@@ -16,22 +17,23 @@ const ANSWER_WITHIN_S: f64 = 4.0;
 /// A room. It ends with the process.
 pub struct Room {
     /// Where boards ask, for [`Rack::connect`].
-    pub address: SocketAddr,
+    pub socket: BootSource,
     boards: Arc<Vec<Board>>,
+    _directory: tempfile::TempDir,
 }
 
 /// One board.
 struct Board {
     serial: String,
     power: Box<dyn Fn() -> Option<u32> + Send + Sync>,
-    boot: Mutex<Option<Boot>>,
+    boot: Mutex<Option<Attempt>>,
     /// Held while firmware uses the cable: one that lost its power lets go of it before the next begins.
     cable: Mutex<()>,
     said: Mutex<Vec<String>>,
 }
 
 /// A boot of a board's firmware.
-struct Boot {
+struct Attempt {
     /// The board's process: another one is another power-on.
     process: u32,
     end: Option<Result<Loaded, Hang>>,
@@ -45,15 +47,16 @@ impl Room {
     /// Gives every board of `rack` firmware of `model` on `network`, which has as many.
     ///
     /// # Errors
-    /// When there is no free port.
+    /// When there is no place for its socket.
     pub fn start(
         network: &Arc<RackNetwork>,
         rack: &Rack,
         model: Model,
         settings: &Settings,
     ) -> anyhow::Result<Room> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let address = listener.local_addr()?;
+        let directory = tempfile::tempdir()?;
+        let socket = directory.path().join("room");
+        let listener = UnixListener::bind(&socket)?;
         let board = |(index, node): (usize, &crate::rack::BenchNode)| Board {
             serial: node.serial.clone(),
             power: Box::new(rack.power_of(index)),
@@ -90,7 +93,7 @@ impl Room {
                 });
             }
         });
-        Ok(Room { address, boards })
+        Ok(Room { socket: BootSource::Room(socket), boards, _directory: directory })
     }
 
     /// What the firmware of a board told since the story began, newest last.
@@ -99,18 +102,18 @@ impl Room {
     }
 }
 
-/// The serial number in the question's path.
-fn asked_by(stream: &TcpStream) -> Option<String> {
+/// The serial number that is the question.
+fn asked_by(stream: &UnixStream) -> Option<String> {
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).ok()?;
-    Some(line.split(' ').nth(1)?.rsplit('/').next()?.to_owned())
+    Some(line.trim().to_owned())
 }
 
 impl Board {
     /// Begins to boot if this is a new question, and answers when there is something to boot.
     fn serve<'a>(
         &self,
-        mut stream: TcpStream,
+        mut stream: UnixStream,
         network: &RackNetwork,
         number: usize,
         firmware: impl Fn() -> Firmware<'a>,
@@ -121,7 +124,7 @@ impl Board {
             let mut boot = lock(&self.boot);
             let goes_on = boot.as_ref().is_some_and(|boot| boot.process == process);
             if !goes_on {
-                *boot = Some(Boot { process, end: None });
+                *boot = Some(Attempt { process, end: None });
             }
             !goes_on
         };
@@ -136,9 +139,7 @@ impl Board {
             let mut boot = lock(&self.boot);
             // One that is dark until its power is cut is not answered, and asks here as long as it has power.
             if let Some(Ok(loaded)) = boot.as_ref().and_then(|boot| boot.end.as_ref()) {
-                let (answer, head) =
-                    (view(loaded), "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close");
-                let sent = write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
+                let sent = writeln!(stream, "{}", answer(loaded));
                 // Who got its answer asks anew when it boots again.
                 if sent.is_ok() {
                     *boot = None;
@@ -162,22 +163,32 @@ impl Board {
         let tell = |line: &str| lock(&self.said).push(line.to_owned());
         let speaks = network.firmware_speaks(number).map_err(|error| Hang(error.to_string()));
         let end = speaks.and_then(|()| firmware.boot(&Watch { powered: &powered, tell: &tell }));
-        if let Err(hang) = &end {
-            tell(&hang.0);
+        match &end {
+            // Its system has the address that its firmware got, or asks for the same.
+            Ok(loaded) if loaded.from == From::Network => {}
+            Ok(_) => {
+                let number = u8::try_from(number).expect("a rack has fewer boards");
+                let lines = ["address flush", "address add"].map(|what| format!("{what} dev {INTERFACE}"));
+                let [flush, add] = lines;
+                let add = format!("{add} {}/24", address(number));
+                // A cable that is not plugged in is of no use with an address, either.
+                let _ = network.boards[usize::from(number) - 1].ip_all(&[flush, add]);
+            }
+            Err(hang) => {
+                tell(&hang.0);
+                // The next boot brings its end of the cable up again.
+                let _ = network.firmware_is_silent(number);
+            }
         }
-        // The next boot brings its end of the cable up again.
-        let _ = network.firmware_is_silent(number);
         end
     }
 }
 
-/// What was loaded, in the words of the coordinator's own answer over HTTP.
-fn view(loaded: &Loaded) -> String {
-    let has_work = loaded.command_line.contains("piseduce.token=");
-    let view = match (loaded.from, has_work) {
-        (From::Card, _) => "card",
-        (From::Network, true) => "boot_root",
-        (From::Network, false) => "hold",
+/// What was loaded, as a board takes it.
+fn answer(loaded: &Loaded) -> String {
+    let boot = match loaded.from {
+        From::Card => Boot::Card,
+        From::Network => Boot::with(&loaded.command_line),
     };
-    serde_json::json!({ "view": view, "command_line": loaded.command_line }).to_string()
+    serde_json::to_string(&boot).expect("words are JSON")
 }

@@ -18,21 +18,21 @@ const OPTIONS_ACKNOWLEDGED: u16 = 6;
 const NOT_FOUND: u16 = 1;
 
 /// Asks one server.
-pub(super) struct Client {
+pub(crate) struct Client {
     server: SocketAddr,
     block_bytes: u16,
     limit_seconds: f64,
 }
 
 /// An answer.
-pub(super) enum Fetched {
+pub(crate) enum Fetched {
     File(Vec<u8>),
     NotFound,
 }
 
 /// Why there is none.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TftpError {
+pub(crate) enum TftpError {
     #[error("no answer for {0} s")]
     Timeout(f64),
     #[error("the power went")]
@@ -44,13 +44,13 @@ pub(super) enum TftpError {
 }
 
 impl Client {
-    pub(super) fn new(server: Ipv4Addr, settings: &Settings) -> Client {
+    pub(crate) fn new(server: Ipv4Addr, settings: &Settings) -> Client {
         let limit_seconds = settings.tftp_file_ms as f64 / 1000.0;
         Client { server: (server, 69).into(), block_bytes: settings.block_bytes, limit_seconds }
     }
 
     /// Fetches a file. `limit_seconds` may pass between two blocks of it.
-    pub(super) fn fetch(&mut self, name: &str, is_off: &dyn Fn() -> bool) -> Result<Fetched, TftpError> {
+    pub(crate) fn fetch(&mut self, name: &str, is_off: &dyn Fn() -> bool) -> Result<Fetched, TftpError> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         socket.set_read_timeout(Some(LISTEN))?;
         let mut datagram = self.request(name);

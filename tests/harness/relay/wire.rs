@@ -22,7 +22,14 @@ pub(super) struct Wire {
 
 /// Connects `near` to the relay's target.
 pub(super) fn open(shared: &Arc<Shared>, near: TcpStream) -> io::Result<()> {
-    let far = TcpStream::connect(shared.target)?;
+    let connect = || TcpStream::connect(shared.target);
+    let far = match &shared.origin {
+        None => connect()?,
+        Some(origin) => {
+            let inside = origin(near.peer_addr()?.ip()).ok_or(io::ErrorKind::AddrNotAvailable)?;
+            inside.during(connect)?
+        }
+    };
     near.set_nodelay(true)?;
     far.set_nodelay(true)?;
     let wire = Arc::new(Wire { near, far, cut: AtomicBool::new(false) });

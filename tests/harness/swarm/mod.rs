@@ -20,7 +20,7 @@ pub use network::BOARDS_MAX;
 use crate::coordinator::{Coordinator, Place};
 use crate::images;
 use board::{Board, Shared};
-use network::{HEAD, Network};
+use network::Network;
 use piseduce_coordinator::netboot::boot_root::{BootRoots, Content, Description, Kind, Whom};
 use power::Ports;
 use report::Report;
@@ -98,8 +98,8 @@ fn serve(runtime: &Runtime, ports: Ports) -> anyhow::Result<SocketAddr> {
 
 /// A coordinator that knows all boards and has something to deploy.
 fn coordinator(directory: &Path, boards: &[Arc<Board>], switches: SocketAddr) -> anyhow::Result<Coordinator> {
-    let limits = format!("boot_spacing_ms = 0\nboots_in_flight = 1000\n[netboot]\ntftp = \"{HEAD}:69\"\n");
-    let mut coordinator = Coordinator::prepare_at(&Place::of_head(HEAD), &directory.join("head"), &limits)?;
+    let limits = "boot_spacing_ms = 0\nboots_in_flight = 1000\n";
+    let mut coordinator = Coordinator::prepare_at(&Place::of_head(), &directory.join("head"), limits)?;
     boot_root(&coordinator.data())?;
     coordinator.resume()?;
     coordinator.add_user(USER, "admin")?;

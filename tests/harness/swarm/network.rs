@@ -34,7 +34,7 @@ impl Network {
     /// When this is not root.
     pub(super) fn new(count: usize) -> anyhow::Result<Network> {
         let (head, boards) = (Namespace::new()?, Namespace::new()?);
-        head.ip(&format!("link add eth0 type veth peer name cable netns {}", boards.process()))?;
+        head.ip(&format!("link add eth0 type veth peer name cable netns {}", boards.path()))?;
         head.ip(&format!("link set eth0 address {HEAD_MAC}"))?;
         head.ip(&format!("address add {HEAD}/16 dev eth0"))?;
         head.ip("link set eth0 up")?;

@@ -46,7 +46,7 @@ impl VirtualRack {
         let identities: Vec<Identity> =
             models.iter().zip(1..).map(|(model, number)| Identity::new(number, *model)).collect();
         let macs: Vec<String> = identities.iter().map(|identity| identity.mac.clone()).collect();
-        let network = Arc::new(RackNetwork::new(&macs)?);
+        let network = Arc::new(RackNetwork::with_taps(&macs)?);
         let mut hosts = Vec::new();
         let mut boards = Vec::new();
         for identity in identities {

@@ -3,14 +3,21 @@
 use piseduce_coordinator::api::{DetectedView, SwitchDetails};
 use piseduce_protocol::state::State;
 use piseduce_tests::coordinator::Coordinator;
-use piseduce_tests::lab::{ADMIN, Lab, USER};
+use piseduce_tests::lab::{self, ADMIN, Lab, SSH_KEY, USER};
+use piseduce_tests::rack_network::RackNetwork;
 use piseduce_tests::switch::{COMMUNITY, PASSWORD, SimulatedSwitch};
 use piseduce_tests::wait::wait_for;
 use std::fs;
+use std::sync::Arc;
 
 /// A lab whose rack hangs on a simulated PoE switch, registered so.
 pub(super) fn lab(count: usize, limits: &str, more: &str) -> (Lab, SimulatedSwitch) {
-    let lab = Lab::with_limits(count, limits);
+    lab_on(&lab::network(count), limits, more)
+}
+
+/// The same on a network that is there.
+pub(super) fn lab_on(network: &Arc<RackNetwork>, limits: &str, more: &str) -> (Lab, SimulatedSwitch) {
+    let lab = Lab::on(network, limits);
     let switch = lab.rack.poe_switch().unwrap();
     let entry = switch.entry(lab.directory.path(), "bench", "3").unwrap();
     let entry = entry.replace("off_time_ms", &format!("{more}off_time_ms"));
@@ -115,7 +122,7 @@ fn a_node_that_is_seen_elsewhere_fails_and_nothing_is_cut() {
     switch.detect_for(std::time::Duration::ZERO);
     switch.set(2, true);
     switch.set(1, true);
-    let key = lab.file("key", piseduce_tests::lab::SSH_KEY);
+    let key = lab.file("key", SSH_KEY);
     lab.coordinator.cli(USER, &["reserve", &one.name, "--for", "1h"]).unwrap();
     lab.coordinator.cli(USER, &["deploy", &one.name, "--environment", "story", "--ssh-key", &key]).unwrap();
     let failed = lab.wait_for(0, State::Failed, 60.0).cause.unwrap().to_string();
@@ -131,7 +138,7 @@ fn an_agent_that_outlives_its_power_cut_stops_its_deployment() {
     let entry = switch.entry(lab.directory.path(), "bench", "2c").unwrap() + "check_stations = false\n";
     let inventory = lab.file("poe.toml", &lab.rack.inventory_behind(&entry));
     lab.coordinator.cli(ADMIN, &["node", "import", &inventory]).unwrap();
-    let (one, key) = (&lab.rack.nodes[0].name, lab.file("key", piseduce_tests::lab::SSH_KEY));
+    let (one, key) = (&lab.rack.nodes[0].name, lab.file("key", SSH_KEY));
     lab.coordinator.cli(USER, &["reserve", one, "--for", "1h"]).unwrap();
     lab.coordinator.cli(USER, &["deploy", one, "--environment", "story", "--ssh-key", &key]).unwrap();
     lab.wait_for(0, State::NfsBootOn, 60.0);

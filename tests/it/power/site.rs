@@ -1,6 +1,6 @@
 //! Site recovery: a switch that restarts, and a room that was dark.
 
-use super::orders::lab;
+use super::orders::{lab, lab_on};
 use crate::firmware::{add_boot_root, quick};
 use piseduce_coordinator::api::SwitchDetails;
 use piseduce_coordinator::netboot::dnsmasq::Host;
@@ -103,16 +103,14 @@ fn a_dark_room_of_60_firmwares_whose_head_comes_last_loses_nobody() {
         };
         let hosts: Vec<Host> = macs.iter().zip(1..).map(host).collect();
         let limits = "restart_budget = 0\nboots_in_flight = 8\n";
-        let netboot = format!(
-            "[netboot]\ntftp = \"{HEAD}:69\"\n[[netboot.network]]\ninterface = \"{BRIDGE}\"\nhead = \"{HEAD}/24\"\n"
-        );
-        let (mut lab, switch) = lab(ROOM, &format!("{limits}{netboot}"), "");
+        let netboot = format!("[[netboot.network]]\ninterface = \"{BRIDGE}\"\nhead = \"{HEAD}/24\"\n");
+        let (mut lab, switch) = lab_on(&network, &format!("{limits}{netboot}"), "");
         add_boot_root(&lab.coordinator.data());
         let place = lab.directory.path().join("dnsmasq");
         let dhcp = || Dnsmasq::start(&place, BRIDGE, HEAD, &hosts).unwrap();
         let dnsmasq = dhcp();
         let room = Room::start(&network, &lab.rack, Model::Pi4, &quick(Model::Pi4)).unwrap();
-        lab.rack.connect(&room.address.to_string());
+        lab.rack.connect(&room.socket);
         deploy(&lab, DEPLOYED);
         DEPLOYED.for_each(|index| drop(lab.wait_for(index, State::Deployed, 180.0)));
         deploy(&lab, DEPLOYING);
