@@ -170,11 +170,13 @@ fn a_sound_head_is_found_sound_running_and_stopped() {
     }
     head.coordinator.terminate();
     let said = head.doctor();
-    assert!(said.well, "{:#?}", said.checks);
+    assert!(!said.well, "{:#?}", said.checks);
+    assert_eq!(said.of("coordinator").0, "fail");
     assert!(said.of("coordinator").1.contains("does not run"));
     assert!(said.of("people").1.contains("is free"));
-    let lines =
-        run(&program("piseduce").to_string_lossy(), &["doctor", "--config", &head.settings()]).unwrap();
+    let lines = command(program("piseduce")).args(["doctor", "--config", &head.settings()]).output().unwrap();
+    assert_eq!(lines.status.code(), Some(1));
+    let lines = String::from_utf8(lines.stdout).unwrap();
     assert!(lines.contains("\nok    store "), "{lines}");
 }
 
@@ -279,9 +281,14 @@ fn who_may_not_look_is_told_who_may() {
     // The service's own user may, root's files given.
     give(&head.coordinator.data(), NOBODY);
     let own = doctor(NOBODY);
-    assert!(own.well, "{:#?}", own.checks);
+    assert_eq!(own.verdicts("fail"), ["coordinator"], "{:#?}", own.checks);
     assert_eq!(own.of("store").0, "ok");
-    assert!(head.doctor().well, "root may look as well, and leaves nothing that is root's");
+    let roots = head.doctor();
+    assert_eq!(
+        roots.verdicts("fail"),
+        ["coordinator"],
+        "root may look as well, and leaves nothing that is root's"
+    );
     assert_eq!(doctor(NOBODY).of("owner").0, "ok");
 }
 

@@ -3,8 +3,8 @@
 use super::connection::{Connection, level};
 use super::error::ClientError;
 use super::table::{Cell, Look, table};
+use super::time::local;
 use crate::api::{CopyView, FailureView, PassportView};
-use crate::domain::reservation::utc;
 use crate::print::{Output, Screen};
 use clap::Subcommand;
 
@@ -51,7 +51,7 @@ fn list(cards: &[PassportView], screen: Screen) -> String {
             format!("{:.1} GB", card.written as f64 / 1e9).into(),
             trend(card).into(),
             card.failures.len().to_string().into(),
-            utc(card.first_unix_ms).into(),
+            local(card.first_unix_ms).into(),
             card.advice.as_str().into(),
         ]
     };
@@ -83,7 +83,7 @@ fn show(card: &PassportView, screen: Screen) -> String {
     let mut text = list(std::slice::from_ref(card), screen);
     let copy = |copy: &CopyView| {
         let (bytes, rate) = (copy.bytes as f64 / 1e6, copy.rate as f64 / 1e6);
-        vec![utc(copy.unix_ms).into(), format!("{bytes:.1} MB").into(), format!("{rate:.1} MB/s").into()]
+        vec![local(copy.unix_ms).into(), format!("{bytes:.1} MB").into(), format!("{rate:.1} MB/s").into()]
     };
     if !card.copies.is_empty() {
         text += "\n\n";
@@ -91,7 +91,7 @@ fn show(card: &PassportView, screen: Screen) -> String {
     }
     let failure = |failure: &FailureView| {
         let FailureView { unix_ms, node, cause, seen } = failure;
-        vec![utc(*unix_ms).into(), node.as_str().into(), cause.as_str().into(), seen.as_str().into()]
+        vec![local(*unix_ms).into(), node.as_str().into(), cause.as_str().into(), seen.as_str().into()]
     };
     if !card.failures.is_empty() {
         text += "\n\n";

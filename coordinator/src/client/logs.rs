@@ -9,8 +9,8 @@ use super::follow::until_seen;
 use super::interrupt::until_interrupted;
 use super::table::printable;
 use super::tables;
+use super::time::local_seconds;
 use crate::api::{JournalEntry, LogsView};
-use crate::domain::reservation::utc;
 use crate::print::{self, Output};
 use clap::Args;
 use piseduce_protocol::id::{DeploymentId, Run};
@@ -118,7 +118,7 @@ fn timeline(logs: &LogsView) -> Vec<String> {
     let mut all: Vec<(u64, &str, String)> = happened.chain(logged).collect();
     all.sort_by_key(|(unix_ms, ..)| *unix_ms);
     let line = |(unix_ms, who, what): (u64, &str, String)| {
-        format!("{}  {who}  {}", utc(unix_ms), printable(what.trim()))
+        format!("{}  {who}  {}", local_seconds(unix_ms), printable(what.trim()))
     };
     all.into_iter().map(line).collect()
 }

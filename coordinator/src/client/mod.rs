@@ -19,6 +19,7 @@ mod qualify;
 mod switches;
 mod table;
 mod tables;
+mod time;
 mod watch;
 
 pub use connection::{Connection, ConnectionOptions};

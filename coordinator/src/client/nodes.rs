@@ -8,11 +8,11 @@ use super::error::ClientError;
 use super::lifecycle::{self, LifecycleCommand};
 use super::qualify::QualifyOptions;
 use super::tables;
+use super::time::local;
 use crate::api::{
     AlarmView, BootFilesView, DiscoveredView, ImportCountView, ImportedView, Inventory, NodeCheckView,
     NodeView, ReservationView, ReserveRequest,
 };
-use crate::domain::reservation::utc;
 use crate::print::{Output, Screen};
 use clap::Subcommand;
 use std::collections::BTreeSet;
@@ -200,7 +200,7 @@ pub(super) fn reserve(
     let request = ReserveRequest { nodes, seconds: time.as_secs() };
     let reservation: ReservationView = connection.post("reservations", &request)?;
     output.tell("reservation", &reservation, |one| {
-        format!("reservation {}: {} until {}", one.id, one.nodes.join(", "), utc(one.until_unix_ms))
+        format!("reservation {}: {} until {}", one.id, one.nodes.join(", "), local(one.until_unix_ms))
     });
     Ok(())
 }

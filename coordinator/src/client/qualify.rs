@@ -8,11 +8,11 @@ use super::follow::until_seen;
 use super::interrupt::until_interrupted;
 use super::nodes::by_name;
 use super::tables::{self, resting};
+use super::time::local;
 use crate::api::{
     DeployRequest, DeploymentHistory, EnvironmentView, NodeCheckView, NodeView, ReservationView,
     ReserveRequest, SilenceRequest, Started, SwitchView,
 };
-use crate::domain::reservation::utc;
 use crate::print::{self, Output};
 use clap::Args;
 use piseduce_protocol::id::DeploymentId;
@@ -249,7 +249,7 @@ fn page(
              system{}; back into the boot root, and wiped. In every other one power is cut in the copy, too.",
             qualified.passed,
             options.cycles,
-            last.map_or("an unknown day".into(), utc),
+            last.map_or("an unknown day".into(), local),
             env!("CARGO_PKG_VERSION"),
             if options.head_down { ", and once more while TFTP does not answer" } else { "" },
         ),

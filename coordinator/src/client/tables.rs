@@ -1,4 +1,4 @@
-//! The API's values as text for eyes. Calendar times are UTC, as their `Z` says.
+//! The API's values as text for eyes. Calendar times are those of the reader's zone, with its name.
 
 mod boards;
 mod switches;
@@ -7,11 +7,11 @@ pub(super) use boards::{alarms, boot_files, checked, discovered};
 pub(super) use switches::{detected, switch, switches, watts};
 
 use super::table::{Cell, Look, pairs, printable, table};
+use super::time::{local, local_seconds};
 use crate::api::{
     ConsoleEndView, ConsoleView, DeploymentHistory, DeploymentView, EnvironmentView, ImageView, JournalEntry,
     NodeView, PartitionView, ScriptView,
 };
-use crate::domain::reservation::utc;
 use crate::print::Screen;
 use piseduce_protocol::report::Progress;
 use piseduce_protocol::state::{Process, State};
@@ -77,11 +77,13 @@ pub(super) fn nodes(nodes: &[NodeView], screen: Screen) -> String {
             deployment.map_or_else(|| unused(node), |d| state(d.state)),
             or_dash(deployment.and_then(|d| d.environment.clone())),
             or_dash(deployment.map(|d| &d.owner)),
-            or_dash(node.until_unix_ms.map(utc)),
+            or_dash(node.until_unix_ms.map(local)),
+            node.power.map_or("-", |on| if on { "on" } else { "off" }).into(),
+            or_dash(node.ip),
             with_service(deployment.map(why).unwrap_or_default(), node).into(),
         ]
     };
-    let heading = ["NODE", "STATE", "ENVIRONMENT", "HELD BY", "UNTIL", "WHY"];
+    let heading = ["NODE", "STATE", "ENVIRONMENT", "HELD BY", "UNTIL", "POWER", "ADDRESS", "WHY"];
     table(&heading, nodes.iter().map(row).collect(), screen)
 }
 
@@ -102,7 +104,7 @@ pub(super) fn node(node: &NodeView, screen: Screen) -> String {
         lines.push(("labels", node.labels.join(" ").into()));
     }
     lines.extend(node.out_of_service.as_ref().map(|out| {
-        let since = utc(out.since_unix_ms);
+        let since = local(out.since_unix_ms);
         ("out of service", format!("since {since} by {}: {}", out.by, printable(&out.reason)).into())
     }));
     lines.extend(node.alarm.as_deref().map(|alarm| ("alarm", alarm.into())));
@@ -127,10 +129,10 @@ pub(super) fn node(node: &NodeView, screen: Screen) -> String {
 
 /// Where a deployment is, why, and whose it is.
 fn standing(status: &DeploymentStatus, until_unix_ms: Option<u64>) -> Vec<(&'static str, Cell)> {
-    let until = until_unix_ms.map(|until| format!(", until {}", utc(until))).unwrap_or_default();
+    let until = until_unix_ms.map(|until| format!(", until {}", local(until))).unwrap_or_default();
     let mut lines = vec![
         ("state", state(status.state)),
-        ("since", utc(status.since_unix_ms).into()),
+        ("since", local(status.since_unix_ms).into()),
         ("process", status.process.to_string().into()),
         ("run", status.run.to_string().into()),
         ("environment", or_dash(status.environment.as_ref())),
@@ -153,7 +155,7 @@ pub(super) fn deployments(deployments: &[DeploymentView], screen: Screen) -> Str
             state(status.state),
             or_dash(status.environment.as_ref()),
             status.owner.as_str().into(),
-            utc(status.since_unix_ms).into(),
+            local(status.since_unix_ms).into(),
             why(status).into(),
         ]
     };
@@ -193,7 +195,7 @@ pub(super) fn script(script: &ScriptView) -> String {
 pub(super) fn console_end(end: &ConsoleEndView) -> String {
     // UARTs end lines with both; what else moves a cursor is shown, not done.
     let text = end.text.replace('\r', "");
-    format!("the end of the node's console at {}:\n{}", utc(end.unix_ms), printable(text.trim_end()))
+    format!("the end of the node's console at {}:\n{}", local(end.unix_ms), printable(text.trim_end()))
 }
 
 /// What is at a node's UART.
@@ -223,7 +225,7 @@ pub(super) fn environments(environments: &[EnvironmentView], screen: Screen) -> 
             environment.family.as_str().into(),
             or_dash(environment.architecture.as_ref()),
             megabytes(environment.image_bytes).into(),
-            utc(environment.added_unix_ms).into(),
+            local(environment.added_unix_ms).into(),
             environment.family_evidence.as_str().into(),
         ]
     };
@@ -247,7 +249,7 @@ pub(super) fn environment(environment: &EnvironmentView, screen: Screen) -> Stri
             ("image", image.into()),
             ("sizes", or_dash(sizes)),
             ("manifest", environment.manifest.to_string().into()),
-            ("added", utc(environment.added_unix_ms).into()),
+            ("added", local(environment.added_unix_ms).into()),
         ],
         screen,
     );
@@ -286,7 +288,7 @@ fn history(journal: &[JournalEntry], screen: Screen) -> String {
     let row = |entry: &JournalEntry| {
         let cause = entry.cause.as_ref().map(ToString::to_string);
         vec![
-            utc(entry.unix_ms).into(),
+            local_seconds(entry.unix_ms).into(),
             entry.run.to_string().into(),
             entry.process.to_string().into(),
             state(entry.state),

@@ -1,9 +1,9 @@
 //! Boards as text for eyes: those that are not registered, what keeps others from coming back, what nobody can explain.
 
 use super::super::table::{printable, table};
+use super::super::time::local;
 use super::or_dash;
 use crate::api::{AlarmView, BootFileView, BootFilesView, DiscoveredView, FindingView, NodeCheckView};
-use crate::domain::reservation::utc;
 use crate::print::Screen;
 
 /// Boards that are not registered.
@@ -19,7 +19,7 @@ pub(in super::super) fn discovered(boards: &[DiscoveredView], screen: Screen) ->
             or_dash(board.switch.as_ref()),
             or_dash(board.port.as_ref()),
             board.address.as_str().into(),
-            utc(board.last_unix_ms).into(),
+            local(board.last_unix_ms).into(),
             printable(&board.file).into(),
         ]
     };
@@ -45,7 +45,7 @@ fn checked_node(view: &NodeCheckView) -> String {
             "{node}: not seen in the boot root yet; `piseduce node test {node} --wait` brings it there"
         );
     };
-    let said = format!("by what its agent read at {}", utc(heard));
+    let said = format!("by what its agent read at {}", local(heard));
     if findings.is_empty() {
         // A Pi 3 has no bootloader with settings; of others, boot roots read only newer ones.
         let read = if view.facts.is_empty() { "; it read no settings of a bootloader" } else { "" };
@@ -69,7 +69,7 @@ pub(in super::super) fn alarms(alarms: &[AlarmView], screen: Screen) -> String {
             alarm.name.as_str().into(),
             or_dash(alarm.switch.as_ref()),
             or_dash(alarm.port.as_ref()),
-            or_dash(alarm.last_unix_ms.map(utc)),
+            or_dash(alarm.last_unix_ms.map(local)),
             or_dash(alarm.times.map(|times| times.to_string())),
             printable(&alarm.seen).into(),
         ]
@@ -82,5 +82,5 @@ pub(in super::super) fn alarms(alarms: &[AlarmView], screen: Screen) -> String {
 pub(in super::super) fn boot_files(files: &BootFilesView, screen: Screen) -> String {
     let row = |file: &BootFileView| vec![printable(&file.name).into(), file.bytes.to_string().into()];
     let list = table(&["FILE", "BYTES"], files.files.iter().map(row).collect(), screen);
-    format!("{}: boot files since {}, by {}\n{list}", files.node, utc(files.since_unix_ms), files.by)
+    format!("{}: boot files since {}, by {}\n{list}", files.node, local(files.since_unix_ms), files.by)
 }

@@ -28,7 +28,10 @@ pub(super) fn routes() -> Router<Shared> {
 
 async fn list(State(shared): State<Shared>, asker: Asker) -> Result<Json<Vec<NodeView>>, ApiError> {
     asker.check(Action::Look)?;
-    Ok(Json(shared.board.all().iter().map(|known| view::node(&shared, known)).collect()))
+    let mut nodes: Vec<NodeView> =
+        shared.board.all().iter().map(|known| view::node(&shared, known)).collect();
+    alphanumeric_sort::sort_slice_by_str_key(&mut nodes, |node| &node.name);
+    Ok(Json(nodes))
 }
 
 async fn show(

@@ -4,7 +4,7 @@
 use super::Check;
 use crate::api::HealthView;
 use crate::config::{Accounts, Broker, Config, External, Listener};
-use crate::data_directory::{ADDRESSES, Addresses, DataDirectory, DataError, LOCK};
+use crate::data_directory::{ADDRESSES, Addresses, DataDirectory, DataError, LOCK, STORE};
 use std::io::ErrorKind;
 use std::net::{
     IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _, UdpSocket,
@@ -28,7 +28,8 @@ enum Running {
 /// Whether our coordinator runs, and what was found.
 pub(in crate::operate) fn examine(config: &Config) -> (bool, Vec<Check>) {
     let running = running(config);
-    let mut checks = vec![coordinator(&running)];
+    let mut checks = vec![coordinator(&running, config)];
+    checks.extend(in_the_clear(&config.people));
     let mut listeners = vec![("people", "people", &config.people), ("nodes", "nodes", &config.nodes)];
     match &config.broker {
         Broker::Embedded(listener) => listeners.push(("broker", "broker", listener)),
@@ -83,10 +84,27 @@ fn broker_link(health: &HealthView) -> Check {
     }
 }
 
-fn coordinator(running: &Running) -> Check {
+/// Whether tokens of people cross a network that others may read.
+fn in_the_clear(people: &Listener) -> Option<Check> {
+    let listen = people.listen;
+    (!listen.ip().is_loopback()).then(|| {
+        Check::warn(
+            "tokens",
+            format!("tokens travel in the clear to {listen}: who reads that network has them"),
+            "set people.listen to 127.0.0.1 and reach it through SSH or a proxy with TLS",
+        )
+    })
+}
+
+fn coordinator(running: &Running, config: &Config) -> Check {
     let (name, own) = ("coordinator", env!("CARGO_PKG_VERSION"));
+    const START: &str = "systemctl start piseduce, or `piseduce serve`";
     match running {
-        Running::No => Check::warn(name, "does not run", "systemctl start piseduce, or `piseduce serve`"),
+        // Before the first start there is nothing that it would have to serve.
+        Running::No if !config.data_directory.join(STORE).exists() => {
+            Check::warn(name, "was never started", START)
+        }
+        Running::No => Check::fail(name, "does not run", START),
         Running::Mute => Check::fail(
             name,
             "has its directory locked, but does not answer",
