@@ -8,19 +8,19 @@ use crate::config::Config;
 use crate::console::Consoles;
 use crate::credentials::Credentials;
 use crate::data_directory::{ADDRESSES, Addresses, DataDirectory};
+use crate::descriptors::{self, Connections, Wishes};
 use crate::http::{self, Inner, Shared};
 use crate::netboot::tftp::{Server, TftpError};
 use crate::netboot::{Alarms, CommandLines, Strangers, neighbour};
 use crate::power::Lines;
 use crate::runner::{Board, Outside, Runner, card_watch, housekeeping, jobs};
-use crate::{descriptors, service_manager, signal};
+use crate::{service_manager, signal};
 use anyhow::Context as _;
-use axum::serve::ListenerExt as _;
 use broker::{Broker, Door};
 use netboot::{Netboot, Nodes};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 /// What the link heard and the runner has not taken in yet.
@@ -31,14 +31,23 @@ async fn bind(what: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     listener.with_context(|| format!("failed to listen for {what} at {address}"))
 }
 
+/// How the listeners share what may be open.
+fn connections(config: &Config) -> anyhow::Result<Connections> {
+    let open_files_max = descriptors::raise();
+    let (nodes, people) = (config.nodes.connections, config.people.connections);
+    let connections = Connections::share(open_files_max, Wishes { broker: None, nodes, people })?;
+    let Connections { nodes, people, .. } = connections;
+    tracing::info!(open_files_max, nodes, people, "HTTP connections that may be open at once");
+    Ok(connections)
+}
+
 /// Runs the coordinator until Ctrl-C or SIGTERM.
 ///
 /// # Errors
 /// When something cannot be opened or bound, or the store or the broker fails: the service manager starts
 /// the coordinator again, and it goes on from what it saved.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
-    let open_files_max = descriptors::raise();
-    tracing::debug!(open_files_max, "limit of open files");
+    let connections = connections(&config)?;
     let data = DataDirectory::open(&config.data_directory)?;
     let _only_one = data.lock()?;
     let credentials = Credentials::new(data.site_key()?);
@@ -146,8 +155,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     });
     let (stop, stopped) = watch::channel(false);
     let mut running = tokio::spawn(runner.run(stopped.clone()));
-    let mut people = serve_http(people, http::people(shared.clone()), stopped.clone());
-    let mut nodes = serve_http(nodes, http::nodes(shared), stopped);
+    let limits = http::Limits::new(connections.people, config.people.per_address);
+    let mut people = serve_http(people, http::people(shared.clone()), limits, stopped.clone());
+    let limits = http::Limits::new(connections.nodes, config.nodes.per_address);
+    let mut nodes = serve_http(nodes, http::nodes(shared), limits, stopped);
     service_manager::ready();
     let ended: anyhow::Result<()> = tokio::select! {
         () = signal::stop() => Ok(()),
@@ -184,31 +195,26 @@ fn instance() -> anyhow::Result<String> {
     Ok(format!("{:032x}", u128::from_be_bytes(random)))
 }
 
-type Serving = tokio::task::JoinHandle<std::io::Result<()>>;
+type Serving = tokio::task::JoinHandle<()>;
 
-fn serve_http(listener: TcpListener, routes: axum::Router, mut stopped: watch::Receiver<bool>) -> Serving {
+fn serve_http(
+    listener: TcpListener,
+    routes: axum::Router,
+    limits: http::Limits,
+    mut stopped: watch::Receiver<bool>,
+) -> Serving {
     tokio::spawn(async move {
-        let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
-        let serving = axum::serve(listener.tap_io(send_at_once), routes);
-        let stop = async move { drop(stopped.wait_for(|stop| *stop).await) };
         tokio::select! {
-            result = async { serving.await } => result,
+            never = http::serve(listener, routes, limits) => match never {},
             // Requests under way are cut: agents and clients ask again, and what was answered is on disk.
-            () = stop => Ok(()),
+            _ = stopped.wait_for(|stop| *stop) => {}
         }
     })
 }
 
-/// Answers are small, and the last part of one must not wait until the peer has acknowledged the part before it.
-fn send_at_once(socket: &mut TcpStream) {
-    // A socket that cannot do so works all the same.
-    let _ = socket.set_nodelay(true);
-}
-
-fn http_ended(whom: &str, result: Result<std::io::Result<()>, tokio::task::JoinError>) -> anyhow::Error {
+fn http_ended(whom: &str, result: Result<(), tokio::task::JoinError>) -> anyhow::Error {
     match result {
-        Ok(Ok(())) => anyhow::anyhow!("the listener for {whom} ended"),
-        Ok(Err(error)) => anyhow::Error::new(error).context(format!("the listener for {whom} failed")),
+        Ok(()) => anyhow::anyhow!("the listener for {whom} ended"),
         Err(error) => anyhow::Error::new(error).context(format!("the listener for {whom} panicked")),
     }
 }

@@ -5,17 +5,18 @@
 mod broker;
 mod guards;
 mod limits;
+mod listener;
 mod netboot;
 mod section;
 
 pub use broker::{Accounts, Broker, External};
+pub use listener::Listener;
 pub use netboot::{Netboot, Nfs};
 
 use crate::machine::Policy;
 use crate::store::Retention;
 use piseduce_protocol::topic::Site;
 use section::{Section, one_of};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::Table;
@@ -45,25 +46,6 @@ pub struct Config {
     pub free_bytes: u64,
     /// How long what is over is remembered.
     pub retention: Retention,
-}
-
-/// Where to listen, and how others reach it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listener {
-    /// The address to bind.
-    pub listen: SocketAddr,
-    /// The address that others use; TCP port 0 stands for the one that was bound.
-    advertised: SocketAddr,
-}
-
-impl Listener {
-    /// The address that others use, once `bound` is known.
-    pub fn advertised(&self, bound: SocketAddr) -> SocketAddr {
-        match self.advertised.port() {
-            0 => SocketAddr::new(self.advertised.ip(), bound.port()),
-            _ => self.advertised,
-        }
-    }
 }
 
 /// What is wrong with a settings file.
@@ -133,8 +115,8 @@ impl Config {
             data_directory: top
                 .text("data_directory", "a directory")?
                 .map_or("/var/lib/piseduce".into(), Into::into),
-            nodes: top.section("nodes")?.listener("0.0.0.0:8070")?,
-            people: top.section("people")?.listener("127.0.0.1:8080")?,
+            nodes: top.section("nodes")?.http_listener("0.0.0.0:8070", listener::PER_ADDRESS_NODES)?,
+            people: top.section("people")?.http_listener("127.0.0.1:8080", listener::PER_ADDRESS_PEOPLE)?,
             broker: top.section("broker")?.broker()?,
             netboot: top.section("netboot")?.netboot()?,
             policy: Policy::default(),

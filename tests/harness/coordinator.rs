@@ -14,6 +14,9 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+/// Agents that a test runs on one machine have one address together.
+const AGENTS_AT_ONE_ADDRESS: u32 = 10_000;
+
 /// The name of the data directory in the coordinator's.
 const DATA: &str = "data";
 
@@ -135,8 +138,9 @@ impl Place {
         };
         let tftp = self.tftp.map_or_else(String::new, |address| format!("[netboot]\ntftp = \"{address}\"\n"));
         format!(
-            "data_directory = {data:?}\n[people]\nlisten = \"{people}\"\n\
+            "data_directory = {data:?}\n[people]\nlisten = \"{people}\"\nconnections_per_address = 1024\n\
              [nodes]\nlisten = \"{nodes}\"\nadvertised_address = \"{nodes_advertised}\"\n\
+             connections_per_address = {AGENTS_AT_ONE_ADDRESS}\n\
              [broker]\n{broker}\nadvertised_address = \"{broker_advertised}\"\n\
              {tftp}[clock]\ntrust_unsynchronised = true\n[limits]\nfree_space_mb = 64\n{limits}\n"
         )

@@ -20,6 +20,7 @@ mod drivers;
 mod firmware;
 mod guards;
 mod house;
+mod http;
 mod images;
 mod inventory;
 mod lifecycle;

@@ -1,7 +1,7 @@
 //! One table of the settings: keys are taken from it with their checks; what is left in the end is a typing error, and the error lists
 //! the keys that were asked for, so that the list cannot differ from the parser.
 
-use super::{ConfigError, Listener};
+use super::ConfigError;
 use crate::machine::Policy;
 use crate::store::Retention;
 use piseduce_protocol::command::Wipe;
@@ -94,29 +94,6 @@ impl<'a> Section<'a> {
         let allowed = "IP address and TCP port such as \"10.0.0.1:8070\"";
         let Some(text) = self.text(key, allowed)? else { return Ok(None) };
         text.parse().map(Some).map_err(|_| self.wrong(key, format!("\"{text}\""), allowed))
-    }
-
-    pub(super) fn listener(mut self, default: &str) -> Result<Listener, ConfigError> {
-        let listen = self.address("listen")?;
-        let listen = listen.unwrap_or_else(|| default.parse().expect("a default is an address"));
-        let advertised = self.address("advertised_address")?;
-        let advertised = match advertised {
-            Some(advertised) => advertised,
-            None if listen.ip().is_unspecified() => {
-                let allowed = format!(
-                    "the address by which others reach \"{listen}\", such as \"10.0.0.1:{}\"",
-                    listen.port()
-                );
-                return Err(self.wrong("advertised_address", "missing", allowed));
-            }
-            None => listen,
-        };
-        if advertised.ip().is_unspecified() {
-            let allowed = "one address of this head node, not a wildcard";
-            return Err(self.wrong("advertised_address", format!("\"{advertised}\""), allowed));
-        }
-        self.finish()?;
-        Ok(Listener { listen, advertised })
     }
 
     pub(super) fn clock(mut self) -> Result<bool, ConfigError> {

@@ -3,10 +3,11 @@
 
 use super::Shared;
 use super::error::ApiError;
+use super::extract::{Content, Number, Path};
 use crate::netboot::card_files::{CardFilesError, Owner};
 use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::put;
 use futures_util::StreamExt as _;
@@ -56,7 +57,7 @@ impl Sender {
 
 async fn file(
     State(shared): State<Shared>,
-    Path((deployment, run, name)): Path<(u64, u32, String)>,
+    Path((Number(deployment), run, name)): Path<(Number, u32, String)>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, ApiError> {
@@ -81,9 +82,9 @@ async fn file(
 
 async fn list(
     State(shared): State<Shared>,
-    Path((deployment, run)): Path<(u64, u32)>,
+    Path((Number(deployment), run)): Path<(Number, u32)>,
     headers: HeaderMap,
-    body: Bytes,
+    Content(body): Content,
 ) -> Result<StatusCode, ApiError> {
     let (id, run) = (DeploymentId(deployment), Run(run));
     let sender = sender(&shared, id, run)?;

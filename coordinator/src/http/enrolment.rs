@@ -2,10 +2,10 @@
 
 use super::Shared;
 use super::error::ApiError;
+use super::extract::{Content, Path};
 use crate::clock;
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use piseduce_protocol::enrolment::{BoardInventory, INVENTORY_BYTES_MAX};
@@ -20,7 +20,7 @@ pub(super) fn routes() -> Router<Shared> {
 async fn told(
     State(shared): State<Shared>,
     Path(ticket): Path<String>,
-    body: Bytes,
+    Content(body): Content,
 ) -> Result<StatusCode, ApiError> {
     let inventory = BoardInventory::decode(&body).ok_or_else(|| {
         ApiError::invalid("that is no inventory", "agent and coordinator must be of one version")

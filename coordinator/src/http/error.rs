@@ -1,15 +1,19 @@
 //! The one place where an error becomes an HTTP status. The operator's mistakes get a code, a message
 //! and a hint; our own trouble is logged and called so.
 
+use super::transport::TooSlow;
 use crate::api::ErrorBody;
 use crate::machine::Refusal;
 use crate::runner::{Distrust, RequestError};
 use crate::store::{Conflict, StoreError};
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::http::StatusCode;
+use axum::extract::rejection::{BytesRejection, JsonRejection, QueryRejection};
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use std::collections::BTreeSet;
+
+/// Of a name in a request so many characters are told back.
+const SHOWN_CHARACTERS_MAX: usize = 200;
 
 /// A request that is answered with an error.
 #[derive(Debug)]
@@ -60,7 +64,29 @@ impl ApiError {
     }
 
     pub(super) fn missing(what: &'static str, name: &str) -> Self {
-        Conflict::Missing { what, name: name.into() }.into()
+        Conflict::Missing { what, name: shown(name) }.into()
+    }
+
+    /// The asker has as much of something as it may; it may ask again.
+    pub(super) fn busy(message: impl Into<String>, hint: &str) -> Self {
+        ApiError::new(StatusCode::TOO_MANY_REQUESTS, "busy", message, hint)
+    }
+
+    pub(super) fn too_large(message: impl Into<String>, hint: &str) -> Self {
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message, hint)
+    }
+
+    /// A body that did not come whole.
+    pub(super) fn body(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if error.is::<TooSlow>() {
+                let message = error.to_string();
+                return ApiError::new(StatusCode::REQUEST_TIMEOUT, "too_slow", message, "send it again");
+            }
+            next = error.source();
+        }
+        ApiError::new(StatusCode::BAD_REQUEST, "ended_early", "the body ended early", "send it again")
     }
 
     pub(super) fn invalid(message: impl Into<String>, hint: &str) -> Self {
@@ -192,7 +218,19 @@ fn clock_hint(why: Distrust) -> &'static str {
 
 impl From<JsonRejection> for ApiError {
     fn from(rejection: JsonRejection) -> Self {
-        ApiError::invalid(rejection.body_text(), "")
+        match rejection {
+            JsonRejection::BytesRejection(rejection) => rejection.into(),
+            other => ApiError::invalid(other.body_text(), ""),
+        }
+    }
+}
+
+impl From<BytesRejection> for ApiError {
+    fn from(rejection: BytesRejection) -> Self {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            return ApiError::too_large("the body of the request is too large", "send less at once");
+        }
+        ApiError::body(&rejection)
     }
 }
 
@@ -200,6 +238,26 @@ impl From<QueryRejection> for ApiError {
     fn from(rejection: QueryRejection) -> Self {
         ApiError::invalid(rejection.body_text(), "")
     }
+}
+
+/// A name from a request as it is shown in an answer: not too long, and without what a terminal would obey.
+fn shown(name: &str) -> String {
+    let mut text: String = name.chars().take(SHOWN_CHARACTERS_MAX).collect();
+    if text.len() < name.len() {
+        text.push('…');
+    }
+    text.replace(char::is_control, "\u{fffd}")
+}
+
+/// What a path answers that is none.
+pub(super) async fn unknown_path(uri: Uri) -> ApiError {
+    ApiError::missing("resource", uri.path())
+}
+
+/// What a path answers that has no such method.
+pub(super) async fn unknown_method(method: Method, uri: Uri) -> ApiError {
+    let message = format!("{} is not possible at {}", shown(method.as_str()), shown(uri.path()));
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", message, "see `allow` in the answer's head")
 }
 
 impl IntoResponse for ApiError {

@@ -3,12 +3,12 @@
 
 use super::Shared;
 use super::error::ApiError;
+use super::extract::{Content, Number, Path};
 use crate::clock;
 use crate::credentials::Proof;
 use crate::machine::event::FirstBootSign;
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use piseduce_protocol::id::{DeploymentId, Run};
@@ -24,8 +24,8 @@ pub(super) fn routes() -> Router<Shared> {
 
 async fn report(
     State(shared): State<Shared>,
-    Path((deployment, run, what)): Path<(u64, u32, String)>,
-    body: Bytes,
+    Path((Number(deployment), run, what)): Path<(Number, u32, String)>,
+    Content(body): Content,
 ) -> Result<StatusCode, ApiError> {
     let (sign, proof) = match what.as_str() {
         "booted" => (FirstBootSign::Booted, Proof::Booted),
@@ -41,8 +41,8 @@ async fn report(
 
 async fn finished(
     State(shared): State<Shared>,
-    Path((deployment, run, code)): Path<(u64, u32, i32)>,
-    body: Bytes,
+    Path((Number(deployment), run, code)): Path<(Number, u32, i32)>,
+    Content(body): Content,
 ) -> Result<StatusCode, ApiError> {
     let (deployment, run) = (DeploymentId(deployment), Run(run));
     let output = content(&shared, Proof::FirstBoot, deployment, run, &body)?;

@@ -3,8 +3,9 @@
 
 use super::Shared;
 use super::error::ApiError;
+use super::extract::{Number, Path};
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, ETAG, VARY};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
@@ -70,7 +71,7 @@ fn immutable(hash: Hash, bytes: Vec<u8>) -> Response {
 
 async fn bundle(
     State(shared): State<Shared>,
-    Path((deployment, run)): Path<(u64, u32)>,
+    Path((Number(deployment), run)): Path<(Number, u32)>,
 ) -> Result<Vec<u8>, ApiError> {
     let (id, run) = (DeploymentId(deployment), Run(run));
     let missing = || ApiError::missing("bundle of deployment", &format!("{id}, run {run}"));

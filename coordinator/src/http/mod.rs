@@ -4,12 +4,20 @@
 mod api;
 mod auth;
 mod boot_files;
+mod connections;
 mod enrolment;
 mod error;
+mod extract;
 mod first_boot;
 mod images;
+mod limits;
+mod listener;
+mod streams;
+mod transport;
 mod view;
 
+pub use limits::Limits;
+pub use listener::serve;
 pub use view::environment as environment_view;
 
 use crate::console::Consoles;
@@ -24,9 +32,11 @@ use crate::runner::{Board, Handle};
 use crate::store::Store;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use error::{unknown_method, unknown_path};
 use piseduce_protocol::topic::Site;
 use std::sync::Arc;
 use std::time::Duration;
+use streams::Streams;
 
 /// The longest body of a request by people: a script and some keys.
 const API_BODY_BYTES_MAX: usize = 4 << 20;
@@ -37,6 +47,7 @@ const REPORT_BYTES_MAX: usize = 80 << 10;
 #[derive(Clone)]
 pub struct Shared {
     inner: Arc<Inner>,
+    streams: Streams,
 }
 
 /// What the handlers need of the other rooms.
@@ -82,7 +93,7 @@ pub struct Inner {
 impl Shared {
     /// Shares `inner` with every handler.
     pub fn new(inner: Inner) -> Self {
-        Shared { inner: Arc::new(inner) }
+        Shared { inner: Arc::new(inner), streams: Streams::default() }
     }
 }
 
@@ -95,15 +106,21 @@ impl std::ops::Deref for Shared {
 
 /// What people reach.
 pub fn people(shared: Shared) -> Router {
-    api::routes().layer(DefaultBodyLimit::max(API_BODY_BYTES_MAX)).with_state(shared)
+    let routes = api::routes().layer(DefaultBodyLimit::max(API_BODY_BYTES_MAX));
+    complete(routes).with_state(shared)
 }
 
 /// What nodes reach.
 pub fn nodes(shared: Shared) -> Router {
-    Router::new()
+    let routes = Router::new()
         .merge(images::routes())
         .merge(boot_files::routes())
         .merge(enrolment::routes())
-        .merge(first_boot::routes().layer(DefaultBodyLimit::max(REPORT_BYTES_MAX)))
-        .with_state(shared)
+        .merge(first_boot::routes().layer(DefaultBodyLimit::max(REPORT_BYTES_MAX)));
+    complete(routes).with_state(shared)
+}
+
+/// The same with errors that look like all others where nothing is.
+fn complete(routes: Router<Shared>) -> Router<Shared> {
+    routes.fallback(unknown_path).method_not_allowed_fallback(unknown_method)
 }

@@ -3,11 +3,12 @@
 use super::super::Shared;
 use super::super::auth::Asker;
 use super::super::error::ApiError;
+use super::super::extract::Path;
 use crate::api::{BootFileView, BootFilesView};
 use crate::netboot::card_files::{Description, Owner};
 use crate::permission::Action;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use futures_util::StreamExt as _;

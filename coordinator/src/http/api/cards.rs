@@ -3,10 +3,11 @@
 use super::super::Shared;
 use super::super::auth::Asker;
 use super::super::error::ApiError;
+use super::super::extract::Path;
 use crate::api::{CopyView, FailureView, PassportView};
 use crate::domain::card::{Copy, Failure, Passport};
 use crate::permission::Action;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 

@@ -4,11 +4,12 @@
 use super::super::Shared;
 use super::super::auth::Asker;
 use super::super::error::ApiError;
+use super::super::extract::{Content, Path};
 use super::Asked;
 use crate::console::{Console, ConsoleError, WRITE_BYTES_MAX};
 use crate::permission::Action;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -70,13 +71,15 @@ async fn show(
     if !part.follow {
         return Ok((BYTES, kept).into_response());
     }
-    let pieces = stream::unfold((Some(Bytes::from(kept)), follower), |(kept, mut follower)| async move {
-        let piece = match kept {
-            Some(kept) => kept,
-            None => follower.next().await?,
-        };
-        Some((Ok::<Bytes, Infallible>(piece), (None, follower)))
-    });
+    let stream = shared.streams.open(&asker.0.name)?;
+    let pieces =
+        stream::unfold((Some(Bytes::from(kept)), follower, stream), async |(kept, mut follower, stream)| {
+            let piece = match kept {
+                Some(kept) => kept,
+                None => follower.next().await?,
+            };
+            Some((Ok::<Bytes, Infallible>(piece), (None, follower, stream)))
+        });
     Ok((BYTES, Body::from_stream(pieces)).into_response())
 }
 
@@ -84,7 +87,7 @@ async fn write(
     State(shared): State<Shared>,
     asker: Asker,
     Path(name): Path<String>,
-    bytes: Bytes,
+    Content(bytes): Content,
 ) -> Result<Json<()>, ApiError> {
     check(&shared, &asker, &name)?;
     let console = console(&shared, &name)?;

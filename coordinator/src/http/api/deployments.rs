@@ -3,6 +3,7 @@
 use super::super::Shared;
 use super::super::auth::Asker;
 use super::super::error::ApiError;
+use super::super::extract::{Path, deployment_id};
 use super::super::view;
 use super::Body;
 use super::requests::{Named, answer, once};
@@ -14,7 +15,7 @@ use crate::machine::event::Request;
 use crate::netboot::{BootRoot, BootRoots};
 use crate::permission::Action;
 use crate::runner::OnRefusal;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use piseduce_protocol::command::PartSize;
@@ -44,8 +45,8 @@ async fn show(
     Path(id): Path<String>,
 ) -> Result<Json<DeploymentHistory>, ApiError> {
     asker.check(Action::Look)?;
+    let number = deployment_id(&id)?;
     let missing = || ApiError::missing("deployment", &id);
-    let number = id.parse().map(DeploymentId).map_err(|_| missing())?;
     let stored = shared.store.deployment(number).await?.ok_or_else(missing)?;
     let journal = shared.store.journal_of(number).await?;
     // What a script prints may be as secret as the script: it is its owner's.

@@ -3,12 +3,13 @@
 use super::super::Shared;
 use super::super::auth::Asker;
 use super::super::error::ApiError;
+use super::super::extract::Path;
 use super::seen_at::SeenAt;
 use crate::api::{BoardView, CardView, DiscoveredView, InvitedView};
 use crate::clock;
 use crate::netboot::Stranger;
 use crate::permission::Action;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use piseduce_protocol::enrolment::BoardInventory;

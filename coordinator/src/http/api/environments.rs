@@ -3,13 +3,14 @@
 use super::super::Shared;
 use super::super::auth::Asker;
 use super::super::error::ApiError;
+use super::super::extract::Path;
 use super::super::view;
 use crate::api::{EnvironmentView, RemovedView};
 use crate::clock;
 use crate::permission::Action;
 use crate::runner::jobs::sweep_soon;
 use crate::store::Actor;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 

@@ -3,6 +3,7 @@
 use super::super::Shared;
 use super::super::auth::Asker;
 use super::super::error::ApiError;
+use super::super::extract::Path;
 use super::super::view;
 use super::Body;
 use super::requests::once;
@@ -13,7 +14,7 @@ use crate::machine::event::Request;
 use crate::permission::Action;
 use crate::runner::{NodeView as KnownNode, OnRefusal};
 use crate::store::{Actor, Conflict};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
 use piseduce_protocol::id::DeploymentId;

@@ -4,16 +4,17 @@
 use super::super::Shared;
 use super::super::auth::Asker;
 use super::super::error::ApiError;
+use super::super::extract::{Number, Path, deployment_id};
 use super::super::view;
 use super::Asked;
 use crate::api::{ConsoleEndView, DeploymentExport, JournalEntry, LogsView, RunView, ScriptView};
 use crate::clock;
 use crate::permission::Action;
 use crate::store::{ConsoleEnd, JournalId, ScriptOutput, StoredDeployment};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
-use piseduce_protocol::id::{DeploymentId, Run};
+use piseduce_protocol::id::Run;
 use serde::Deserialize;
 
 /// The version of the exported document.
@@ -31,18 +32,17 @@ struct Part {
     run: Option<u32>,
     /// The last journal entry that is known already.
     #[serde(default)]
-    after_entry: u64,
+    after_entry: Number,
     /// The last line of an agent that is known already.
     #[serde(default)]
-    after_line: u64,
+    after_line: Number,
 }
 
 /// The deployment, if it is the asker's.
 async fn own(shared: &Shared, asker: &Asker, id: &str) -> Result<StoredDeployment, ApiError> {
     asker.check(Action::Look)?;
     let missing = || ApiError::missing("deployment", id);
-    let number = id.parse().map(DeploymentId).map_err(|_| missing())?;
-    let stored = shared.store.deployment(number).await?.ok_or_else(missing)?;
+    let stored = shared.store.deployment(deployment_id(id)?).await?.ok_or_else(missing)?;
     asker.check(Action::Control { owner: &stored.owner })?;
     Ok(stored)
 }
@@ -60,8 +60,8 @@ async fn logs(
         let message = format!("deployment {id} has no run {run}");
         return Err(ApiError::invalid(message, &format!("its runs are 1 to {}", now.run)));
     }
-    let journal = shared.store.journal_of_run(now.id, run, JournalId(part.after_entry)).await?;
-    let lines = shared.store.agent_lines(now.id, run, part.after_line).await?;
+    let journal = shared.store.journal_of_run(now.id, run, JournalId(part.after_entry.0)).await?;
+    let lines = shared.store.agent_lines(now.id, run, part.after_line.0).await?;
     let outputs = shared.store.outputs(now.id).await?;
     let consoles = shared.store.console_ends(now.id).await?;
     Ok(Json(LogsView {

@@ -52,11 +52,7 @@ pub(super) fn routes() -> Router<Shared> {
         .merge(logs::routes())
         .merge(switches::routes())
         .merge(users::routes());
-    Router::new().nest("/api/v1", v1).fallback(unknown)
-}
-
-async fn unknown(request: Request) -> ApiError {
-    ApiError::missing("resource", request.uri().path())
+    Router::new().nest("/api/v1", v1)
 }
 
 async fn coordinator(State(shared): State<Shared>, asker: Asker) -> Json<CoordinatorView> {

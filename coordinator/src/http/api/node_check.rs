@@ -3,11 +3,12 @@
 use super::super::Shared;
 use super::super::auth::Asker;
 use super::super::error::ApiError;
+use super::super::extract::Path;
 use crate::api::{CardView, FindingView, NodeCheckView};
 use crate::domain::guard::{self, Finding, Guards};
 use crate::permission::Action;
 use crate::store::AgentHello;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use piseduce_protocol::report::Hello;

@@ -3,6 +3,7 @@
 use super::super::Shared;
 use super::super::auth::Asker;
 use super::super::error::ApiError;
+use super::super::extract::Path;
 use super::super::view;
 use super::Body;
 use crate::api::{ImportCountView, ImportedView, Inventory, NodeEntry, NodeView, SwitchEntry};
@@ -12,7 +13,7 @@ use crate::domain::node::NodeAttributes;
 use crate::domain::switch::{OFF_TIME_DEFAULT, Switch, SwitchAttributes};
 use crate::permission::Action;
 use crate::store::Actor;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use std::collections::BTreeSet;

@@ -4,6 +4,7 @@
 use super::super::Shared;
 use super::super::auth::Asker;
 use super::super::error::ApiError;
+use super::super::extract::Path;
 use super::Body;
 use crate::api::{DeploymentRequest, DeploymentRequests, RequestResult, Started};
 use crate::clock;
@@ -12,7 +13,7 @@ use crate::machine::event::Request;
 use crate::permission::Action;
 use crate::runner::OnRefusal;
 use crate::store::Wanted;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
 use piseduce_protocol::id::DeploymentId;

@@ -3,10 +3,11 @@
 use super::super::Shared;
 use super::super::auth::Asker;
 use super::super::error::ApiError;
+use super::super::extract::Path;
 use super::Body;
 use crate::api::SilenceRequest;
 use crate::permission::Action;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
 use std::time::Duration;

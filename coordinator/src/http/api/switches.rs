@@ -3,6 +3,7 @@
 use super::super::Shared;
 use super::super::auth::Asker;
 use super::super::error::ApiError;
+use super::super::extract::Path;
 use super::super::view;
 use super::{Asked, Body, nodes};
 use crate::api::{
@@ -16,7 +17,7 @@ use crate::permission::Action;
 use crate::power::{self, Line, Port, PortView, PowerError};
 use crate::runner::{NodeView, PortOrder, Wish};
 use crate::store::{Actor, Conflict};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 use super::super::Shared;
 use super::super::auth::Asker;
 use super::super::error::ApiError;
+use super::super::extract::Path;
 use super::Body;
 use crate::api::{NewUser, TokenView, UserView};
 use crate::clock;
@@ -10,7 +11,7 @@ use crate::credentials;
 use crate::domain::user::{Role, Token, User, check_name};
 use crate::permission::Action;
 use crate::store::Actor;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
