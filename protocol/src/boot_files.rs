@@ -104,10 +104,10 @@ pub fn is_boot_file(name: &str) -> bool {
     }
 }
 
-/// Proves that the node which has `key` sends content with this hash to `path`.
-pub fn proof(key: &[u8; 32], path: &str, content: Hash) -> Hash {
+/// Proves that the node which has `key` sends `bytes` bytes of content with this hash to `path`.
+pub fn proof(key: &[u8; 32], path: &str, content: Hash, bytes: u64) -> Hash {
     let mut hasher = blake3::Hasher::new_keyed(key);
-    hasher.update(path.as_bytes()).update(&[0]).update(&content.0);
+    hasher.update(path.as_bytes()).update(&[0]).update(&content.0).update(&bytes.to_le_bytes());
     Hash(*hasher.finalize().as_bytes())
 }
 
@@ -156,10 +156,11 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_is_for_one_path_and_content() {
-        let proof = |path, content| proof(&[1; 32], path, Hash([content; 32]));
-        assert_ne!(proof("/a", 1), proof("/b", 1));
-        assert_ne!(proof("/a", 1), proof("/a", 2));
+    fn a_proof_is_for_one_path_content_and_length() {
+        let proof = |path, content, bytes| proof(&[1; 32], path, Hash([content; 32]), bytes);
+        assert_ne!(proof("/a", 1, 9), proof("/b", 1, 9));
+        assert_ne!(proof("/a", 1, 9), proof("/a", 2, 9));
+        assert_ne!(proof("/a", 1, 9), proof("/a", 1, 8));
     }
 
     #[test]

@@ -32,6 +32,9 @@ pub fn boot_file_list(deployment: DeploymentId, run: Run) -> String {
 /// The HTTP header with the proof of an upload, 64 hex digits.
 pub const PROOF_HEADER: &str = "piseduce-proof";
 
+/// The HTTP header with the BLAKE3 of what is uploaded, 64 hex digits: so it is proved before it comes.
+pub const CONTENT_HEADER: &str = "piseduce-content";
+
 /// Where the first boot of a run posts its reports: one level more says which.
 pub fn first_boot(deployment: DeploymentId, run: Run) -> String {
     format!("/first-boot/v1/{deployment}/{run}")

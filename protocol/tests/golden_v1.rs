@@ -1,12 +1,14 @@
 //! The bytes of protocol version 1. If a test here fails, do not change the test: agents and cards in
 //! the field hold these bytes. Append variants and fields, or make a version 2 beside this file.
 
+use piseduce_protocol::boot_files::proof;
 use piseduce_protocol::bundle::{Bundle, HostKey};
 use piseduce_protocol::cause::{Cause, CauseKind};
 use piseduce_protocol::command::{Command, Order, PartSize, Verify, Wipe, Work};
 use piseduce_protocol::enrolment::BoardInventory;
 use piseduce_protocol::id::{BootNumber, DeploymentId, Hash, Run, Seq, Serial, Ticket};
 use piseduce_protocol::manifest::{Chunk, ChunkKind, FileSystem, Manifest, Partition};
+use piseduce_protocol::path::boot_file;
 use piseduce_protocol::report::{
     Answer, Beat, CardInfo, Hello, KernelId, Log, LogLine, Outcome, Progress, Report, Standing, Written,
 };
@@ -211,4 +213,12 @@ fn an_inventory() {
     );
     assert_eq!(BoardInventory::decode(&inventory.encode()), Some(inventory));
     assert_eq!(BoardInventory::decode(b"x"), None);
+}
+
+#[test]
+fn the_proof_of_an_upload() {
+    let key = SiteKey([1; 32]).boot_token(Serial(0x1000_0000_dead_beef), BootNumber(5)).keys().upload;
+    let path = boot_file(DeploymentId(300), Run(2), "start.elf");
+    let proof = proof(&key, &path, Hash([0xaa; 32]), 2_979_264);
+    assert_eq!(proof.to_string(), "1e392bacf6c1deb26d44c3283a33fcb402883d27e2cb6e9fe841e3e628699626");
 }

@@ -1,14 +1,20 @@
 //! HTTP of a real coordinator against clients that mean no good: crowds, requests that no program would send, bodies that do
 //! not come, and no file descriptors left.
 
+use piseduce_protocol::boot_files::proof;
+use piseduce_protocol::id::{BootNumber, Hash};
+use piseduce_protocol::path::{CONTENT_HEADER, PROOF_HEADER, boot_file};
+use piseduce_protocol::seal::SiteKey;
+use piseduce_protocol::state::State;
 use piseduce_tests::coordinator::Coordinator;
-use piseduce_tests::lab::ADMIN;
+use piseduce_tests::lab::{ADMIN, Lab};
 use piseduce_tests::wait::{seconds, wait_for};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
 fn coordinator(directory: &tempfile::TempDir) -> Coordinator {
@@ -172,4 +178,68 @@ fn without_a_file_descriptor_left_the_coordinator_waits_and_goes_on() {
     prlimit(pid, Resource::Nofile, before).unwrap();
     drop(waiting);
     assert!(health(&coordinator, [127, 0, 0, 1]));
+}
+
+/// Bytes below a directory.
+fn bytes_below(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(found) if found.is_dir() => bytes_below(&entry.path()),
+            found => found.map_or(0, |found| found.len()),
+        })
+        .sum()
+}
+
+/// What the connection says next.
+fn status(stream: &mut TcpStream) -> String {
+    let mut answer = [0; 600];
+    let count = stream.read(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer[..count]).into_owned()
+}
+
+#[test]
+fn an_upload_is_proved_before_it_is_read_and_only_one_comes_at_a_time() {
+    const CONTENT: &[u8] = b"arm_64bit=1";
+    let lab = Lab::new(1);
+    lab.rack.set_agent(0, Path::new("/bin/sleep"));
+    lab.deploy(&[]);
+    lab.wait_for(0, State::NfsBootOn, 30.0);
+    let (id, run) = lab.run_of(0);
+    let path = boot_file(id, run, "config.txt");
+    let stored = lab.coordinator.data().join("card-files");
+    let begin = |key: &[u8; 32], bytes: u64| {
+        let content = Hash::of(CONTENT);
+        let mut stream = connect_from([127, 0, 0, 1], lab.coordinator.nodes);
+        let proof = proof(key, &path, content, bytes);
+        let head =
+            format!("{PROOF_HEADER}: {proof}\r\n{CONTENT_HEADER}: {content}\r\ncontent-length: {bytes}");
+        stream.write_all(format!("PUT {path} HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n").as_bytes()).unwrap();
+        stream
+    };
+    // A stranger announces 60 MB and is refused before it sends any of them.
+    let refused = status(&mut begin(&[7; 32], 60 << 20));
+    assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
+    assert_eq!(bytes_below(&stored), 0);
+
+    let site = SiteKey(fs::read(lab.coordinator.data().join("site.key")).unwrap().try_into().unwrap());
+    let key = |boot| site.boot_token(lab.node(0).serial, BootNumber(boot)).keys().upload;
+    let send = |boot, content: &[u8]| {
+        let mut stream = begin(&key(boot), CONTENT.len() as u64);
+        // Whoever is refused is not read any more.
+        let _ = stream.write_all(content);
+        status(&mut stream)
+    };
+    let sends = |boot: &u32| send(*boot, CONTENT).starts_with("HTTP/1.1 204");
+    let boot = (1..9).find(sends).expect("the key of the present boot proves it");
+    let mut first = begin(&key(boot), CONTENT.len() as u64);
+    first.write_all(&CONTENT[..4]).unwrap();
+    let second =
+        wait_for("the first to have begun", 10.0, || send(boot, CONTENT), |answer| !answer.contains(" 204"));
+    assert!(second.starts_with("HTTP/1.1 429") && second.contains("\"busy\""), "{second}");
+    first.write_all(&CONTENT[4..]).unwrap();
+    assert!(status(&mut first).starts_with("HTTP/1.1 204"));
+    let other = send(boot, b"arm_64bit=0");
+    assert!(other.starts_with("HTTP/1.1 422") && other.contains("not what was announced"), "{other}");
+    assert_eq!(bytes_below(&stored), CONTENT.len() as u64, "what was sent right is there, and nothing else");
 }

@@ -1,20 +1,21 @@
 //! Boot files that agents upload for boards that boot their card over the network only. Each request bears the proof that it
-//! comes from the node's agent of this boot; what is not complete is served to nobody.
+//! comes from the node's agent of this boot, and it is looked at before anything is read; what is not complete is served to nobody.
 
 use super::Shared;
 use super::error::ApiError;
 use super::extract::{Content, Number, Path};
+use super::uploads::{check_room, receive};
 use crate::netboot::card_files::{CardFilesError, Owner};
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{DefaultBodyLimit, FromRequest as _, Request, State};
+use axum::http::header::CONTENT_LENGTH;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::routing::put;
-use futures_util::StreamExt as _;
 use piseduce_protocol::boot_files::{FILE_BYTES_MAX, decode, proof};
 use piseduce_protocol::id::{DeploymentId, Hash, Run};
-use piseduce_protocol::path::{PROOF_HEADER, boot_file, boot_file_list};
-use std::io::Write as _;
+use piseduce_protocol::path::{CONTENT_HEADER, PROOF_HEADER, boot_file, boot_file_list};
+use std::io::ErrorKind;
 
 /// A list of the most files that may be.
 const LIST_BYTES_MAX: usize = 256 << 10;
@@ -43,16 +44,38 @@ fn sender(shared: &Shared, id: DeploymentId, run: Run) -> Result<Sender, ApiErro
     Ok(Sender { owner: Owner { serial, deployment: id, run }, key })
 }
 
+/// What will come, if its sender is the one.
+#[derive(Clone, Copy)]
+struct Announced {
+    content: Hash,
+    bytes: u64,
+}
+
 impl Sender {
-    fn check(&self, headers: &HeaderMap, path: &str, content: Hash) -> Result<(), ApiError> {
-        let shown = headers.get(PROOF_HEADER).and_then(|value| value.to_str().ok()?.parse::<Hash>().ok());
+    /// Looks at the proof, before a byte of the content is read.
+    fn check(&self, headers: &HeaderMap, path: &str) -> Result<Announced, ApiError> {
+        let shown = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let hash = |name| shown(name).and_then(|text| text.parse::<Hash>().ok());
+        let length = shown(CONTENT_LENGTH.as_str()).and_then(|text| text.parse::<u64>().ok());
         // Comparing hashes takes the same time wherever the proofs differ.
         let hashed = |proof: Hash| blake3::hash(&proof.0);
-        match shown {
-            Some(shown) if hashed(shown) == hashed(proof(&self.key, path, content)) => Ok(()),
+        match (hash(PROOF_HEADER), hash(CONTENT_HEADER), length) {
+            (Some(shown), Some(content), Some(bytes))
+                if hashed(shown) == hashed(proof(&self.key, path, content, bytes)) =>
+            {
+                Ok(Announced { content, bytes })
+            }
             _ => Err(ApiError::forbidden("the proof is not that of the node's agent in this boot")),
         }
     }
+}
+
+/// Refuses content that is not what was announced.
+fn check_content(found: Hash, announced: Announced) -> Result<(), ApiError> {
+    if found == announced.content {
+        return Ok(());
+    }
+    Err(ApiError::invalid("what came is not what was announced", "nothing was changed"))
 }
 
 async fn file(
@@ -63,32 +86,34 @@ async fn file(
 ) -> Result<StatusCode, ApiError> {
     let (id, run) = (DeploymentId(deployment), Run(run));
     let sender = sender(&shared, id, run)?;
-    let mut part = shared.cards.receive(sender.owner, &name)?;
-    let (mut hasher, mut bytes, mut pieces) = (blake3::Hasher::new(), 0, body.into_data_stream());
-    while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|_| ApiError::invalid("the file ended early", "send it again"))?;
-        bytes += piece.len() as u64;
-        if bytes > FILE_BYTES_MAX {
-            return Err(CardFilesError::TooLarge.into());
-        }
-        hasher.update(&piece);
-        // Pieces are small, and the disk's cache takes them.
-        part.write_all(&piece).map_err(|error| ApiError::ours(&error))?;
+    let (owner, announced) = (sender.owner, sender.check(&headers, &boot_file(id, run, &name))?);
+    let turn = shared.uploads.begin(owner)?;
+    if announced.bytes > FILE_BYTES_MAX {
+        return Err(CardFilesError::TooLarge.into());
     }
-    sender.check(&headers, &boot_file(id, run, &name), Hash(*hasher.finalize().as_bytes()))?;
-    shared.cards.received(sender.owner, &name, part)?;
+    check_room(&shared, announced.bytes)?;
+    let (cards, file_name) = (shared.cards.clone(), name.clone());
+    let begun = tokio::task::spawn_blocking(move || cards.receive(owner, &file_name, announced.bytes));
+    let part = begun.await.expect("making a file does not panic")?;
+    let mut written = part.reopen().map_err(|error| ApiError::write(&error))?.into();
+    let (_, content) = receive(body, &mut written, announced.bytes).await?;
+    check_content(content, announced)?;
+    shared.cards.received(owner, &name, part)?;
+    drop(turn);
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn list(
     State(shared): State<Shared>,
     Path((Number(deployment), run)): Path<(Number, u32)>,
-    headers: HeaderMap,
-    Content(body): Content,
+    request: Request,
 ) -> Result<StatusCode, ApiError> {
     let (id, run) = (DeploymentId(deployment), Run(run));
     let sender = sender(&shared, id, run)?;
-    sender.check(&headers, &boot_file_list(id, run), Hash::of(&body))?;
+    let announced = sender.check(request.headers(), &boot_file_list(id, run))?;
+    let _turn = shared.uploads.begin(sender.owner)?;
+    let Content(body) = Content::from_request(request, &shared).await?;
+    check_content(Hash::of(&body), announced)?;
     let list = decode(&body).ok_or_else(|| ApiError::invalid("this is no list of boot files", ""))?;
     let (cards, board, owner) = (shared.cards.clone(), shared.board.clone(), sender.owner);
     let completed = tokio::task::spawn_blocking(move || {
@@ -108,6 +133,9 @@ async fn list(
 impl From<CardFilesError> for ApiError {
     fn from(error: CardFilesError) -> Self {
         match &error {
+            CardFilesError::Io { source, .. } if source.kind() == ErrorKind::StorageFull => {
+                ApiError::write(source)
+            }
             CardFilesError::Io { .. } => ApiError::ours(&error),
             CardFilesError::Archive(_) => ApiError::invalid(
                 error.to_string(),

@@ -76,6 +76,19 @@ impl ApiError {
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message, hint)
     }
 
+    pub(super) fn no_space(message: impl Into<String>) -> Self {
+        let hint = "`piseduce doctor` says how full it is; remove environments that nobody needs";
+        ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "no_space", message, hint)
+    }
+
+    /// A body could not be written to the disk.
+    pub(super) fn write(error: &std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::StorageFull {
+            return ApiError::no_space("the head's disk is full");
+        }
+        ApiError::ours(error)
+    }
+
     /// A body that did not come whole.
     pub(super) fn body(error: &(dyn std::error::Error + 'static)) -> Self {
         let mut next = Some(error);

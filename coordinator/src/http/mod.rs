@@ -14,6 +14,7 @@ mod limits;
 mod listener;
 mod streams;
 mod transport;
+mod uploads;
 mod view;
 
 pub use limits::Limits;
@@ -37,6 +38,7 @@ use piseduce_protocol::topic::Site;
 use std::sync::Arc;
 use std::time::Duration;
 use streams::Streams;
+use uploads::Uploads;
 
 /// The longest body of a request by people: a script and some keys.
 const API_BODY_BYTES_MAX: usize = 4 << 20;
@@ -48,6 +50,7 @@ const REPORT_BYTES_MAX: usize = 80 << 10;
 pub struct Shared {
     inner: Arc<Inner>,
     streams: Streams,
+    uploads: Uploads,
 }
 
 /// What the handlers need of the other rooms.
@@ -93,7 +96,7 @@ pub struct Inner {
 impl Shared {
     /// Shares `inner` with every handler.
     pub fn new(inner: Inner) -> Self {
-        Shared { inner: Arc::new(inner), streams: Streams::default() }
+        Shared { inner: Arc::new(inner), streams: Streams::default(), uploads: Uploads::default() }
     }
 }
 

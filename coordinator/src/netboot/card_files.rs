@@ -88,6 +88,15 @@ impl CardFiles {
         CardFiles { directory }
     }
 
+    /// Where all of them are.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn directory(&self) -> Result<&Path, CardFilesError> {
+        fs::create_dir_all(&self.directory).map_err(CardFilesError::io("create", &self.directory))?;
+        Ok(&self.directory)
+    }
+
     fn of_node(&self, serial: Serial) -> PathBuf {
         self.directory.join(serial.to_string())
     }
@@ -117,16 +126,21 @@ impl CardFiles {
         Some(self.set(owner).join(FILES).join(&file.name))
     }
 
-    /// Begins to receive a file of a run: where its content may be put until [`CardFiles::received`].
+    /// Begins to receive a file of a run, of so many bytes: where its content may be put until [`CardFiles::received`].
     ///
     /// # Errors
-    /// When it is no boot file or cannot be put anywhere.
-    pub fn receive(&self, owner: Owner, name: &str) -> Result<NamedTempFile, CardFilesError> {
+    /// When it is no boot file, cannot be put anywhere, or is one too many.
+    pub fn receive(&self, owner: Owner, name: &str, bytes: u64) -> Result<NamedTempFile, CardFilesError> {
         if !is_boot_file(name) {
             return Err(CardFilesError::Name(name.into()));
         }
         let directory = self.set(owner).with_extension("new");
         fs::create_dir_all(&directory).map_err(CardFilesError::io("create", &directory))?;
+        let files = directory.join(FILES);
+        let (others, held) = others(&files, &files.join(name));
+        if others >= FILES_MAX || held.saturating_add(bytes) > ALL_BYTES_MAX {
+            return Err(CardFilesError::TooLarge);
+        }
         tempfile::Builder::new().tempfile_in(&directory).map_err(CardFilesError::io("write in", &directory))
     }
 
@@ -232,7 +246,7 @@ impl CardFiles {
                 return Err(CardFilesError::TooLarge);
             }
             left -= bytes;
-            let mut part = self.receive(owner, &name)?;
+            let mut part = self.receive(owner, &name, bytes)?;
             part.write_all(&content).map_err(CardFilesError::io("write", part.path()))?;
             self.received(owner, &name, part)?;
             list.retain(|file: &BootFile| file.name != name);
@@ -259,6 +273,24 @@ impl CardFiles {
             }
         }
     }
+}
+
+/// How many files there are besides `but`, and their bytes.
+fn others(directory: &Path, but: &Path) -> (usize, u64) {
+    let (mut count, mut bytes) = (0, 0);
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path == but {
+            continue;
+        }
+        let (more, of) = match entry.metadata() {
+            Ok(found) if found.is_dir() => others(&path, but),
+            Ok(found) => (1, found.len()),
+            Err(_) => (0, 0),
+        };
+        (count, bytes) = (count + more, bytes + of);
+    }
+    (count, bytes)
 }
 
 /// Whether a set was made from this list. Its command line may have changed since.
@@ -345,12 +377,24 @@ mod tests {
     }
 
     #[test]
+    fn a_set_takes_no_more_than_a_card_may_have() {
+        let scratch = tempfile::tempdir().unwrap();
+        let files = CardFiles::at(scratch.path().into());
+        let part = files.receive(OWNER, "overlays/x.dtbo", ALL_BYTES_MAX).unwrap();
+        part.as_file().set_len(ALL_BYTES_MAX).unwrap();
+        files.received(OWNER, "overlays/x.dtbo", part).unwrap();
+        assert!(matches!(files.receive(OWNER, START, 1), Err(CardFilesError::TooLarge)));
+        assert!(files.receive(OWNER, "overlays/x.dtbo", 1).is_ok(), "sent again");
+        assert!(files.receive(Owner { run: Run(2), ..OWNER }, START, 1).is_ok());
+    }
+
+    #[test]
     fn a_set_is_complete_only_with_all_that_was_announced() {
         let scratch = tempfile::tempdir().unwrap();
         let files = CardFiles::at(scratch.path().into());
         let mut list = BootFileList::new();
         for name in [START, CONFIG, COMMAND_LINE] {
-            let mut part = files.receive(OWNER, name).unwrap();
+            let mut part = files.receive(OWNER, name, 9).unwrap();
             part.write_all(name.as_bytes()).unwrap();
             files.received(OWNER, name, part).unwrap();
             list.push(BootFile {
@@ -362,7 +406,7 @@ mod tests {
         let mut wrong = list.clone();
         wrong[0].hash = Hash([0; 32]);
         assert!(matches!(files.complete(OWNER, "agent", &wrong), Err(CardFilesError::Missing(_))));
-        assert!(matches!(files.receive(OWNER, "../x"), Err(CardFilesError::Name(_))));
+        assert!(matches!(files.receive(OWNER, "../x", 1), Err(CardFilesError::Name(_))));
         let made = files.complete(OWNER, "agent", &list).unwrap();
         assert!(files.file(OWNER, START).is_some());
         assert_eq!(

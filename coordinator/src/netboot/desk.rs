@@ -437,7 +437,7 @@ mod tests {
         let owner = Owner { serial, deployment: DeploymentId(7), run: Run(1) };
         let mut list = Vec::new();
         for name in ["start.elf", "config.txt", "cmdline.txt"] {
-            let part = bench.desk.cards.receive(owner, name).unwrap();
+            let part = bench.desk.cards.receive(owner, name, 0).unwrap();
             bench.desk.cards.received(owner, name, part).unwrap();
             list.push(BootFile { name: name.into(), bytes: 0, hash: Hash::of(b"") });
         }

@@ -5,6 +5,8 @@
 
 mod put;
 
+pub use put::Upload;
+
 use super::Source;
 use crate::backoff::Backoff;
 use crate::cancel::{Cancel, Cancelled};

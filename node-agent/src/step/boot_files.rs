@@ -5,6 +5,7 @@
 use super::Step;
 use super::cause::{StepError, failed};
 use crate::card::fat::{self, Fat, FatError};
+use crate::image::fetch::Upload;
 use piseduce_protocol::boot_files::{
     ALL_BYTES_MAX, BootFile, BootFileList, COMMAND_LINE, CONFIG, FILE_BYTES_MAX, FILES_MAX, SECOND_STAGE,
     START, encode, is_boot_file, needs_boot_files, proof,
@@ -47,15 +48,19 @@ impl Step<'_> {
         }
         let (deployment, run) = (self.task.ticket.deployment, self.task.ticket.run);
         let (path, content) = (path::boot_file_list(deployment, run), encode(&list));
-        let proof = proof(&self.task.node.upload_key, &path, Hash::of(&content));
-        self.head.put::<_, StepError>(&path, proof, content.len() as u64, || Ok(&content[..]))
+        let upload = self.proved(&path, Hash::of(&content), content.len() as u64);
+        self.head.put::<_, StepError>(&path, upload, || Ok(&content[..]))
     }
 
     fn send(&self, fat: &Fat<'_, '_>, file: &BootFile) -> Result<(), StepError> {
         let (deployment, run) = (self.task.ticket.deployment, self.task.ticket.run);
         let path = path::boot_file(deployment, run, &file.name);
-        let proof = proof(&self.task.node.upload_key, &path, file.hash);
-        self.head.put(&path, proof, file.bytes, || Ok::<_, StepError>(fat.reader(&file.name)?))
+        let upload = self.proved(&path, file.hash, file.bytes);
+        self.head.put(&path, upload, || Ok::<_, StepError>(fat.reader(&file.name)?))
+    }
+
+    fn proved(&self, path: &str, content: Hash, bytes: u64) -> Upload {
+        Upload { content, bytes, proof: proof(&self.task.node.upload_key, path, content, bytes) }
     }
 
     fn hash(&self, fat: &Fat<'_, '_>, name: &str) -> Result<Hash, StepError> {

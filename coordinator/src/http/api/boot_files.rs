@@ -4,16 +4,18 @@ use super::super::Shared;
 use super::super::auth::Asker;
 use super::super::error::ApiError;
 use super::super::extract::Path;
+use super::super::uploads::{check_room, receive};
 use crate::api::{BootFileView, BootFilesView};
 use crate::netboot::card_files::{Description, Owner};
 use crate::permission::Action;
 use axum::body::Body;
 use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_LENGTH;
 use axum::routing::get;
 use axum::{Json, Router};
-use futures_util::StreamExt as _;
 use piseduce_protocol::boot_files::ALL_BYTES_MAX;
-use std::io::{Seek as _, Write as _};
+use std::io::Seek as _;
 
 /// An archive may have more in it than is kept, such as boot files for other boards.
 const ARCHIVE_BYTES_MAX: u64 = 2 * ALL_BYTES_MAX;
@@ -63,25 +65,22 @@ async fn renew(
     State(shared): State<Shared>,
     asker: Asker,
     Path(name): Path<String>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Json<BootFilesView>, ApiError> {
     let (owner, _) = card(&shared, &asker, &name)?;
-    let mut archive = tempfile::tempfile().map_err(|error| ApiError::ours(&error))?;
-    let (mut bytes, mut pieces) = (0, body.into_data_stream());
-    while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|_| ApiError::invalid("the archive ended early", "nothing was changed"))?;
-        bytes += piece.len() as u64;
-        if bytes > ARCHIVE_BYTES_MAX {
-            return Err(ApiError::invalid(
-                format!("the archive has more than {ARCHIVE_BYTES_MAX} bytes"),
-                "send the boot partition only",
-            ));
-        }
-        archive.write_all(&piece).map_err(|error| ApiError::ours(&error))?;
-    }
+    let turn = shared.uploads.begin(owner)?;
+    let told = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    // It is there as it came, and once more unpacked.
+    check_room(&shared, told.unwrap_or(ARCHIVE_BYTES_MAX).saturating_mul(2))?;
+    let directory = shared.cards.directory().map_err(|error| ApiError::ours(&error))?;
+    let mut archive = tempfile::tempfile_in(directory).map_err(|error| ApiError::write(&error))?.into();
+    receive(body, &mut archive, ARCHIVE_BYTES_MAX).await?;
+    let mut archive = archive.into_std().await;
     archive.rewind().map_err(|error| ApiError::ours(&error))?;
     let (cards, by) = (shared.cards.clone(), asker.0.name);
     let unpacked = tokio::task::spawn_blocking(move || cards.unpack(owner, &by, archive));
     let description = unpacked.await.expect("unpacking does not panic")?;
+    drop(turn);
     Ok(Json(view(name, description)))
 }

@@ -4,20 +4,30 @@
 use super::{Backoff, FetchError, Head, PAUSE_FIRST_MS, PAUSE_LONGEST_MS};
 use crate::clock;
 use piseduce_protocol::id::Hash;
-use piseduce_protocol::path::PROOF_HEADER;
+use piseduce_protocol::path::{CONTENT_HEADER, PROOF_HEADER};
 use std::io::Read;
 use std::time::Duration;
 
+/// What is sent, and who says so.
+#[derive(Clone, Copy, Debug)]
+pub struct Upload {
+    /// Its BLAKE3.
+    pub content: Hash,
+    /// Its size.
+    pub bytes: u64,
+    /// That it comes from this node.
+    pub proof: Hash,
+}
+
 impl Head {
-    /// Sends the `bytes` bytes that each call of `open` gives anew to `path`.
+    /// Sends the bytes that each call of `open` gives anew to `path`.
     ///
     /// # Errors
     /// [`FetchError`]; what `open` returns comes back as it is.
     pub fn put<R: Read, E: From<FetchError>>(
         &self,
         path: &str,
-        proof: Hash,
-        bytes: u64,
+        upload: Upload,
         mut open: impl FnMut() -> Result<R, E>,
     ) -> Result<(), E> {
         let url = self.url(path);
@@ -26,9 +36,10 @@ impl Head {
         let began = clock::now();
         loop {
             self.cancel.check().map_err(FetchError::from)?;
-            let mut content = open()?.take(bytes);
-            let request = self.http.put(&url).header(PROOF_HEADER, proof.to_string());
-            let request = request.header("content-length", bytes.to_string());
+            let mut content = open()?.take(upload.bytes);
+            let request = self.http.put(&url).header(PROOF_HEADER, upload.proof.to_string());
+            let request = request.header(CONTENT_HEADER, upload.content.to_string());
+            let request = request.header("content-length", upload.bytes.to_string());
             let source = match request.send(ureq::SendBody::from_reader(&mut content)) {
                 Ok(response) => match response.status().as_u16() {
                     200..300 => return Ok(()),
