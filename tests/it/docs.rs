@@ -89,7 +89,7 @@ fn every_cause_is_explained() {
 
 #[test]
 fn documents_name_each_other_where_they_are() {
-    for name in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "firmware-notes/README.md"] {
+    for name in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md", "firmware-notes/README.md"] {
         let text = document(name);
         let place = workspace().join(name);
         for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
@@ -239,4 +239,32 @@ fn script() -> String {
     assert!(install.contains(add), "{install}");
     let install = install.replace(add, adding);
     format!("{install}{}{look}piseduce environment list\n", shell("Backup and restore"))
+}
+
+#[test]
+fn every_test_that_the_security_page_names_is_there() {
+    let page = document("SECURITY.md");
+    let spans = page.split('`').skip(1).step_by(2);
+    let is_test = |span: &&str| {
+        span.matches('_').count() >= 3
+            && span.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    };
+    let named: BTreeSet<&str> = spans.filter(is_test).collect();
+    assert!(named.len() > 30, "{named:#?}");
+    let mut grep = command("grep");
+    grep.args([
+        "-rhoE",
+        "--include=*.rs",
+        "fn [a-z0-9_]+\\(",
+        "protocol",
+        "coordinator",
+        "node-agent",
+        "tests",
+    ]);
+    let output = grep.current_dir(workspace()).output().unwrap();
+    let functions = String::from_utf8_lossy(&output.stdout);
+    let known: BTreeSet<&str> =
+        functions.lines().filter_map(|line| line.strip_prefix("fn ")?.strip_suffix('(')).collect();
+    let missing: Vec<_> = named.difference(&known).collect();
+    assert!(missing.is_empty(), "SECURITY.md names tests that are not there: {missing:?}");
 }
