@@ -101,8 +101,9 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return misunderstood(&error),
     };
-    let filter =
-        EnvFilter::try_from_env("PISEDUCE_LOG").unwrap_or_else(|_| EnvFilter::new("info,rumqttd=off"));
+    let wanted = std::env::var("PISEDUCE_LOG").ok();
+    let filter = EnvFilter::try_new(directives(wanted.as_deref()))
+        .unwrap_or_else(|_| EnvFilter::new(directives(None)));
     let colours = std::io::stderr().is_terminal();
     let log =
         tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
@@ -121,6 +122,15 @@ fn main() -> ExitCode {
         Ok(Ended::Well) => ExitCode::SUCCESS,
         Ok(Ended::Badly) => ExitCode::from(EXIT_ENDED_BADLY),
         Err(error) => failed(&error, output),
+    }
+}
+
+/// What the log shows. rumqttd reports the ordinary ends of connections as errors, and the gate says what matters of
+/// them, so its lines are for those who name it.
+fn directives(wanted: Option<&str>) -> String {
+    match wanted.map(str::trim).filter(|wanted| !wanted.is_empty()) {
+        Some(wanted) if wanted.contains("rumqttd") => wanted.to_owned(),
+        wanted => format!("{},rumqttd=off", wanted.unwrap_or("info")),
     }
 }
 
@@ -184,4 +194,22 @@ fn run(arguments: Arguments, output: Output) -> anyhow::Result<Ended> {
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_brokers_router_are_for_those_who_ask_for_them() {
+        for (wanted, expected) in [
+            (None, "info,rumqttd=off"),
+            (Some(""), "info,rumqttd=off"),
+            (Some("debug"), "debug,rumqttd=off"),
+            (Some("info,rumqttd=warn"), "info,rumqttd=warn"),
+        ] {
+            assert_eq!(directives(wanted), expected);
+            assert!(EnvFilter::try_new(directives(wanted)).is_ok());
+        }
+    }
 }
