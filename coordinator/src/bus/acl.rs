@@ -5,7 +5,7 @@
 
 use super::identity::Identity;
 use piseduce_protocol::topic::{Site, Topic};
-use rumqttd::protocol::{QoS, valid_filter, valid_topic};
+use rumqttd::protocol::{Filter, QoS, RetainForwardRule, valid_filter, valid_topic};
 
 /// What one identity may do at one site.
 #[derive(Clone, Debug)]
@@ -14,13 +14,24 @@ pub(super) struct Access {
     pub(super) identity: Identity,
 }
 
-/// A subscription that is allowed, as the router gets it.
+/// A subscription that is allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Grant {
-    /// The filter for the router.
-    pub(super) filter: String,
+    /// The filter for the router, which is one of few: it never forgets one. None for agents, who share a line there.
+    pub(super) route: Option<String>,
     /// What the SUBACK says.
     pub(super) qos: QoS,
+}
+
+/// A filter as the router gets it: QoS and packet ids are the gate's own business.
+pub(super) fn router_filter(path: &str) -> Filter {
+    Filter {
+        path: path.to_owned(),
+        qos: QoS::AtMostOnce,
+        nolocal: false,
+        preserve_retain: false,
+        retain_forward_rule: RetainForwardRule::OnEverySubscribe,
+    }
 }
 
 impl Access {
@@ -51,8 +62,7 @@ impl Access {
 
     /// What a subscription to `filter` gets, if it is allowed.
     ///
-    /// QoS 2 is never granted. A monitor's wildcard gets QoS 0: the router sends a new subscriber 100 retained
-    /// messages at most when it must number them, and drops the rest.
+    /// QoS 2 is never granted. A monitor's wildcard gets QoS 0: what a slow one misses is replaced by the next status.
     pub(super) fn grant(&self, filter: &str, asked: QoS) -> Option<Grant> {
         let qos = if asked == QoS::AtMostOnce { QoS::AtMostOnce } else { QoS::AtLeastOnce };
         let topic = self.site.parse(filter);
@@ -68,9 +78,14 @@ impl Access {
                 _ => self.is_every_status(filter).then_some(QoS::AtMostOnce),
             },
         }?;
-        // One filter to the router, which keeps a log for each: see the log sizes there.
-        let filter = if self.is_every_status(filter) { self.status_tree() } else { filter.to_owned() };
-        Some(Grant { filter, qos })
+        let route = match (&self.identity, &topic) {
+            (Identity::Agent { .. }, _) => None,
+            // Names cost the router nothing, those of nodes that do not exist neither: the session picks what it wants.
+            (Identity::Monitor { .. }, Some(Topic::Status(_))) => Some(self.status_tree()),
+            _ if self.is_every_status(filter) => Some(self.status_tree()),
+            _ => Some(filter.to_owned()),
+        };
+        Some(Grant { route, qos })
     }
 
     /// Whether `text` starts with the levels of the site and goes on after them.
@@ -184,14 +199,12 @@ mod tests {
     }
 
     #[test]
-    fn a_monitors_wildcard_has_qos_0_and_one_name_in_the_router() {
-        let tree = Some(Grant { filter: "piseduce/main/status/#".into(), qos: QoS::AtMostOnce });
-        assert_eq!(monitor().grant("piseduce/main/status/+", QoS::AtLeastOnce), tree);
-        assert_eq!(monitor().grant("piseduce/main/status/#", QoS::ExactlyOnce), tree);
-        assert_eq!(
-            monitor().grant("piseduce/main/status/a", QoS::AtLeastOnce).unwrap().qos,
-            QoS::AtLeastOnce
-        );
+    fn a_monitors_wildcard_has_qos_0_and_every_status_one_name_in_the_router() {
+        let tree = Grant { route: Some("piseduce/main/status/#".into()), qos: QoS::AtMostOnce };
+        assert_eq!(monitor().grant("piseduce/main/status/+", QoS::AtLeastOnce), Some(tree.clone()));
+        assert_eq!(monitor().grant("piseduce/main/status/#", QoS::ExactlyOnce), Some(tree.clone()));
+        let named = monitor().grant("piseduce/main/status/a", QoS::AtLeastOnce).unwrap();
+        assert_eq!((named.qos, named.route), (QoS::AtLeastOnce, tree.route));
     }
 
     #[test]

@@ -4,11 +4,15 @@
 //! rights. Here a connection is a task: `handshake` finds out who it is, `seats` and `router` give it its places,
 //! `session` runs it. What each client may do stands in `acl`.
 
+use super::arrivals::{Arrival, Arrivals, Place};
 use super::handshake::{self, Guest, Rejection};
-use super::identity::{Doorkeeper, LiveBoots};
+use super::identity::{Doorkeeper, Identity, LiveBoots};
+use super::mailboxes::{self, Mailboxes};
+use super::refusals::{Refusals, SUMMARY_INTERVAL};
 use super::router::{Line, Router};
-use super::seats::{Seat, Seats};
-use super::session::{House, Session};
+use super::seats::{Seat, Seats, Shares};
+use super::session::{House, Route, Session};
+use crate::clock;
 use bytes::BytesMut;
 use piseduce_protocol::topic::Site;
 use std::convert::Infallible;
@@ -18,18 +22,22 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::select;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{interval, sleep, timeout};
 use tracing::Instrument;
 
 /// Enough to read most CONNECTs at once.
 const CONNECT_BYTES_USUAL: usize = 512;
 
-/// How many connections may be on their way to a session. The next one waits in the kernel's queue.
-const ARRIVING_MAX: usize = 1_024;
+/// How many connections the kernel may keep for us: after a restart all agents come within a second. It keeps no more than
+/// `net.core.somaxconn`, which is 4,096 as well.
+const BACKLOG: u32 = 4_096;
+
+/// Connections unless the settings say otherwise: more than 5,000 agents.
+pub const CONNECTIONS_USUAL: usize = 6_144;
 
 /// How long to wait when the system has no descriptor left for a new connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -43,7 +51,9 @@ const PULSE_LIMIT: Duration = Duration::from_secs(10);
 pub struct GateSettings {
     /// Where to listen; port 0 is one of the system's choice.
     pub listen: SocketAddr,
-    /// How many clients may have a session at once, beside the coordinator.
+    /// How many connections there may be at once, beside the coordinator's. A tenth, at most 512, is for those that have
+    /// not shown yet who they are, a fortieth, at most 128, for monitors, a quarter of that for one user's; all others
+    /// are agents'.
     pub connections_max: usize,
     /// How long a client may take to send its CONNECT, and the broker then to let it in.
     pub connect_limit: Duration,
@@ -58,7 +68,7 @@ impl GateSettings {
     pub fn new(listen: SocketAddr) -> Self {
         GateSettings {
             listen,
-            connections_max: 2_000,
+            connections_max: CONNECTIONS_USUAL,
             connect_limit: Duration::from_secs(10),
             write_limit: Duration::from_secs(10),
             silence_limit: Duration::from_secs(3_600),
@@ -83,6 +93,9 @@ pub enum GateError {
     /// The system gave no thread.
     #[error("failed to start the thread of the MQTT broker")]
     Thread(#[source] io::Error),
+    /// The broker's router ended at once.
+    #[error("the router of the MQTT broker does not answer")]
+    Router,
 }
 
 /// A broker that runs. Dropping it closes it; [`Gate::stop`] waits for that, too.
@@ -109,26 +122,34 @@ impl Gate {
             io::ErrorKind::AddrInUse => GateError::AddressInUse(settings.listen),
             _ => GateError::Listen { address: settings.listen, source },
         };
-        let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
+        let listener = listen(settings.listen).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let router = Router::start(&site, settings.connections_max).map_err(GateError::Thread)?;
+        let shares = Shares::of(settings.connections_max);
+        let router = Router::start(&site, shares.monitors).map_err(GateError::Thread)?;
+        let (mailboxes, agents_line) =
+            Mailboxes::open(&router, &site).await.map_err(|_| GateError::Router)?;
         let (death, router_died) = watch::channel(false);
         let (open, closed) = oneshot::channel();
         let hall = Hall {
-            seats: Seats::new(settings.connections_max),
+            seats: Seats::new(shares),
+            arrivals: Arrivals::new(shares.arriving),
+            refusals: Refusals::default(),
             house: House {
                 write_limit: settings.write_limit,
                 silence_limit: settings.silence_limit,
-                live,
-                monitor_filters: Arc::default(),
+                reports: Arc::default(),
+                commands: Arc::default(),
+                publisher: agents_line.sender(),
             },
             settings,
             site,
             doorkeeper,
             router,
+            mailboxes,
+            live,
         };
-        tracing::info!(%address, site = hall.site.name(), "broker listens");
-        let door = tokio::spawn(keep_open(listener, Arc::new(hall), death, closed));
+        tracing::info!(%address, site = hall.site.name(), agents_max = shares.agents, "broker listens");
+        let door = tokio::spawn(keep_open(listener, agents_line, Arc::new(hall), death, closed));
         Ok(Gate { address, open, door, router_died })
     }
 
@@ -163,13 +184,26 @@ struct Hall {
     site: Site,
     doorkeeper: Arc<dyn Doorkeeper>,
     router: Router,
+    mailboxes: Arc<Mailboxes>,
+    arrivals: Arc<Arrivals>,
+    refusals: Refusals,
     seats: Arc<Seats>,
     house: House,
+    live: watch::Receiver<LiveBoots>,
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Connections of the process before must not keep the address.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Lets clients in until `closed`, then ends them all. Their wills are not published then: nobody is left to hear them.
 async fn keep_open(
     listener: TcpListener,
+    agents_line: Line,
     hall: Arc<Hall>,
     death: watch::Sender<bool>,
     mut closed: oneshot::Receiver<Infallible>,
@@ -181,14 +215,30 @@ async fn keep_open(
         tracing::error!("broker's router has died");
         death.send_replace(true);
     });
-    let arriving = Arc::new(Semaphore::new(ARRIVING_MAX));
+    let consuming = hall.house.commands.consume(mailboxes::filters(&hall.site).into());
+    tasks.spawn(Arc::clone(&hall.mailboxes).deliver(agents_line, consuming));
+    tasks.spawn(end_boots(Arc::clone(&hall)));
+    let mut summaries = interval(SUMMARY_INTERVAL);
+    // While there is no place for it, the next ones wait in the kernel's queue.
+    let mut newcomer = None;
     loop {
+        if let Some((socket, peer)) = newcomer.take() {
+            match hall.arrivals.arrive(SocketAddr::ip(&peer), clock::now()) {
+                Arrival::Place(place) => drop(tasks.spawn(attend(Arc::clone(&hall), socket, peer, place))),
+                Arrival::Refused => hall.log(peer, &Rejection::Crowd),
+                Arrival::Later => newcomer = Some((socket, peer)),
+            }
+        }
         select! {
             _ = &mut closed => break,
             // How a connection ended concerns nobody else, even if it was by a panic.
             Some(_) = tasks.join_next() => {}
-            (socket, peer, place) = accept(&listener, &arriving) => {
-                tasks.spawn(attend(Arc::clone(&hall), socket, peer, place));
+            accepted = accept(&listener), if newcomer.is_none() => newcomer = Some(accepted),
+            () = hall.arrivals.room(), if newcomer.is_some() => {}
+            _ = summaries.tick() => {
+                if let Some(more) = hall.refusals.summary() {
+                    tracing::warn!("clients refused in the last minute: {more}");
+                }
             }
         }
     }
@@ -197,15 +247,11 @@ async fn keep_open(
     tracing::info!("broker closed");
 }
 
-/// The next connection, and its place among those that arrive.
-async fn accept(
-    listener: &TcpListener,
-    arriving: &Arc<Semaphore>,
-) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-    let place = Arc::clone(arriving).acquire_owned().await.expect("this semaphore is never closed");
+/// The next connection.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((socket, peer)) => return (socket, peer, place),
+            Ok(accepted) => return accepted,
             Err(error) => {
                 tracing::warn!(%error, "failed to accept a connection");
                 sleep(ACCEPT_PAUSE).await;
@@ -214,31 +260,52 @@ async fn accept(
     }
 }
 
+/// Ends the sessions of boots that are over, each of them and no other being told.
+async fn end_boots(hall: Arc<Hall>) {
+    let mut live = hall.live.clone();
+    while live.changed().await.is_ok() {
+        let now = Arc::clone(&live.borrow_and_update());
+        hall.seats.end_boots(&now);
+    }
+    // Whoever knew is gone, and the last word holds.
+}
+
 /// One connection, from its first byte to its last.
-async fn attend(hall: Arc<Hall>, mut socket: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
+async fn attend(hall: Arc<Hall>, mut socket: TcpStream, peer: SocketAddr, mut place: Place) {
     let mut input = BytesMut::with_capacity(CONNECT_BYTES_USUAL);
-    let arrived = hall.welcome(&mut socket, &mut input).await;
-    let (guest, seat, line) = match arrived {
+    let arrived = select! {
+        biased;
+        arrived = hall.welcome(&mut socket, &mut input) => arrived,
+        () = place.lost() => Err(Rejection::Crowd),
+    };
+    let (guest, route, seat) = match arrived {
         Ok(arrived) => arrived,
         Err(Rejection::Ended(error)) => return tracing::debug!(%peer, %error, "connection ended early"),
         Err(rejection) => {
-            tracing::warn!(%peer, cause = &rejection as &(dyn Error + 'static), "client refused");
+            hall.log(peer, &rejection);
             return rejection.answer(socket).await;
         }
     };
     drop(place);
     let span =
         tracing::info_span!("mqtt", %peer, client = guest.client_id, identity = %guest.access.identity);
-    Session::new(socket, input, guest, seat, line, &hall.house).run().instrument(span).await;
+    Session::new(socket, input, guest, seat, route, &hall.house).run().instrument(span).await;
 }
 
 impl Hall {
-    /// Finds out who a connection is and gives it its seat and its line, each within the time limit.
+    fn log(&self, peer: SocketAddr, rejection: &Rejection) {
+        if self.refusals.is_logged(peer.ip()) {
+            tracing::warn!(%peer, cause = rejection as &(dyn Error + 'static), "client refused");
+        }
+    }
+
+    /// Finds out who a connection is and gives it its seat and its way to the router, each within the time limit. The seat
+    /// comes last, so that it is free last.
     async fn welcome(
         &self,
         socket: &mut TcpStream,
         input: &mut BytesMut,
-    ) -> Result<(Guest, Seat, Line), Rejection> {
+    ) -> Result<(Guest, Route, Seat), Rejection> {
         // Small messages are sent as they come; a socket that cannot do so works all the same.
         let _ = socket.set_nodelay(true);
         let limit = self.settings.connect_limit;
@@ -246,15 +313,19 @@ impl Hall {
             timeout(limit, handshake::receive(socket, input)).await.map_err(|_| Rejection::Late)??;
         let enter = async {
             let guest = handshake::identify(connect, &self.site, &*self.doorkeeper).await?;
-            let seat = self.seats.take(&guest.access.identity, &guest.client_id).await;
-            let seat = seat.ok_or(Rejection::Full(self.settings.connections_max))?;
-            let line = self.router.open().await.map_err(|_| Rejection::NotReady)?;
-            Ok::<_, Rejection>((guest, seat, line))
+            let seat = self.seats.take(&guest.access.identity, &guest.client_id).await?;
+            let route = match guest.access.identity {
+                Identity::Agent { serial, .. } => Route::Mailbox(self.mailboxes.register(serial)),
+                Identity::Coordinator | Identity::Monitor { .. } => {
+                    Route::Line(self.router.open().await.map_err(|_| Rejection::NotReady)?)
+                }
+            };
+            Ok::<_, Rejection>((guest, route, seat))
         };
-        let (guest, seat, line) = timeout(limit, enter).await.map_err(|_| Rejection::NotReady)??;
+        let (guest, route, seat) = timeout(limit, enter).await.map_err(|_| Rejection::NotReady)??;
         // The boot may have ended after the doorkeeper looked. From here on the session itself watches.
-        match guest.access.identity.is_live(&self.house.live.borrow()) {
-            true => Ok((guest, seat, line)),
+        match guest.access.identity.is_live(&self.live.borrow()) {
+            true => Ok((guest, route, seat)),
             false => Err(Rejection::NotLive(guest.access.identity)),
         }
     }

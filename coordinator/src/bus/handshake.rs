@@ -4,6 +4,7 @@
 
 use super::acl::Access;
 use super::identity::{Doorkeeper, Identity, Login, Refusal, is_client_id};
+use super::seats::Full;
 use super::wire::{self, Connect, Incoming, Message, WireError};
 use bytes::BytesMut;
 use piseduce_protocol::topic::Site;
@@ -60,9 +61,12 @@ pub(super) enum Rejection {
     /// A last will that this client may not leave.
     #[error("{identity} may not leave a will on {topic:?}")]
     Will { identity: Identity, topic: String },
-    /// As many sessions as the settings allow.
-    #[error("all {0} connections are taken")]
-    Full(usize),
+    /// As many sessions of its kind as there may be.
+    #[error(transparent)]
+    Full(#[from] Full),
+    /// As many connections as may arrive at once, from its address or in all.
+    #[error("too many connections that have not shown who they are")]
+    Crowd,
     /// Doorkeeper, predecessor or router took too long, or the router is gone.
     #[error("broker is not ready for another client")]
     NotReady,
@@ -77,7 +81,11 @@ impl Rejection {
         };
         Some(match self {
             Rejection::Wire(error) if error.is_other_version() => RefusedProtocolVersion,
-            Rejection::Ended(_) | Rejection::Late | Rejection::Wire(_) | Rejection::NotConnect => {
+            Rejection::Ended(_)
+            | Rejection::Late
+            | Rejection::Wire(_)
+            | Rejection::NotConnect
+            | Rejection::Crowd => {
                 return None;
             }
             Rejection::ClientId(_) => ClientIdentifierNotValid,

@@ -2,6 +2,8 @@
 //! `outbox`, `ear`).
 
 mod acl;
+mod arrivals;
+mod backlog;
 mod client;
 mod conversation;
 mod ear;
@@ -9,7 +11,10 @@ pub mod gate;
 mod handshake;
 mod identity;
 pub mod link;
+mod mailboxes;
 mod outbox;
+mod pace;
+mod refusals;
 mod retention;
 mod router;
 mod seats;

@@ -4,7 +4,7 @@
 //! malformed packets pass, so both are looked up and checked here in the packet's bytes.
 
 use super::identity::Login;
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use rumqttd::protocol::v4::{self, V4};
 use rumqttd::protocol::{self, Packet, Protocol, Publish, QoS, qos};
 
@@ -144,14 +144,23 @@ pub(super) fn put(packet: Packet, output: &mut BytesMut) {
     V4.write(packet, output).expect("packets of the gate and the router have an id and are short enough");
 }
 
-/// Appends a PUBLISH to `output`; the packet id that the client must acknowledge, if it must.
-pub(super) fn put_publish(publish: Publish, output: &mut BytesMut) -> Option<u16> {
-    let (start, payload_bytes) = (output.len(), publish.payload.len());
-    put(Packet::Publish(publish, None), output);
-    // Both stand in the bytes just written: the QoS in the first, the packet id right before the payload.
-    let numbered = output[start] & 0b110 != 0;
-    let id_at = output.len() - payload_bytes - 2;
-    numbered.then(|| u16::from_be_bytes([output[id_at], output[id_at + 1]]))
+/// Appends a PUBLISH to `output`, with QoS 1 if it has a packet id. The codec can write none of those.
+pub(super) fn put_message(message: &Publish, packet_id: Option<u16>, output: &mut BytesMut) {
+    let Publish { topic, payload, retain, .. } = message;
+    let topic_bytes = u16::try_from(topic.len()).expect("topics came in a packet that bounds them");
+    let mut rest = 2 + topic.len() + if packet_id.is_some() { 2 } else { 0 } + payload.len();
+    output.put_u8(0x30 | u8::from(packet_id.is_some()) << 1 | u8::from(*retain));
+    while rest >= 0x80 {
+        output.put_u8((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    output.put_u8(rest as u8);
+    output.put_u16(topic_bytes);
+    output.put_slice(topic);
+    if let Some(packet_id) = packet_id {
+        output.put_u16(packet_id);
+    }
+    output.put_slice(payload);
 }
 
 #[cfg(test)]
@@ -230,12 +239,21 @@ mod tests {
     }
 
     #[test]
-    fn the_packet_id_of_a_written_publish_is_found() {
-        // The codec's own storage format, the only way to a Publish with a QoS: header, id, topic length, topic, payload.
-        let publish = |header| Publish::deserialize(Bytes::from(vec![header, 1, 2, 0, 1, b't', 9, 9]));
+    fn a_message_is_written_with_and_without_a_packet_id() {
         let mut output = BytesMut::from(&b"before"[..]);
-        assert_eq!(put_publish(publish(0x32), &mut output), Some(0x0102));
-        assert_eq!(put_publish(publish(0x30), &mut output), None);
-        assert_eq!(&output[6..], b"\x32\x07\x00\x01t\x01\x02\x09\x09\x30\x05\x00\x01t\x09\x09");
+        put_message(&Publish::new("t", "\x09\x09", false), Some(0x0102), &mut output);
+        put_message(&Publish::new("t", "\x09\x09", true), None, &mut output);
+        assert_eq!(&output[6..], b"\x32\x07\x00\x01t\x01\x02\x09\x09\x31\x05\x00\x01t\x09\x09");
+        for length in [0, 123, 124, 16_379, 16_380, 66_000] {
+            let mut output = BytesMut::new();
+            put_message(&Publish::new(Bytes::from("t"), vec![7; length].into(), false), Some(1), &mut output);
+            let message = Message {
+                topic: "t".into(),
+                payload: vec![7; length].into(),
+                qos: QoS::AtLeastOnce,
+                retain: false,
+            };
+            assert_eq!(take(&mut output, 70_000).unwrap(), Some(Incoming::Publish(message, 1)), "{length}");
+        }
     }
 }

@@ -166,21 +166,41 @@ async fn a_doorkeeper_without_an_answer_means_return_code_3() {
 }
 
 #[tokio::test]
-async fn when_all_connections_are_taken_only_the_coordinator_comes_in() {
-    let bench = Bench::with(|settings| settings.connections_max = 2).await;
-    let mut first = bench.monitor().await;
-    let _second = bench.agent().await;
-    let third = Connect { client_id: "third".into(), ..monitor() };
+async fn monitors_take_no_seats_of_agents_or_the_coordinator_and_one_user_not_all() {
+    // Four seats for monitors, two for one user.
+    let bench = Bench::with(|settings| settings.connections_max = 160).await;
+    let called =
+        |id: &str, user: &str| Connect { client_id: id.into(), user_name: Some(user.into()), ..monitor() };
+    let mut first = bench.client(&called("1", "alice")).await;
+    let _second = bench.client(&called("2", "alice")).await;
     for _ in 0..3 {
-        assert_eq!(bench.answered(&third).await.1, 3);
+        assert_eq!(bench.answered(&called("3", "alice")).await.1, 3);
     }
+    let _others = [bench.client(&called("1", "bob")).await, bench.client(&called("2", "bob")).await];
+    assert_eq!(bench.answered(&called("1", "carol")).await.1, 3);
     bench.coordinator().await.is_quiet().await;
+    bench.agent().await.is_quiet().await;
     // A client that comes back needs no second place, and one that leaves gives its place up.
-    let mut again = bench.monitor().await;
+    let mut again = bench.client(&called("1", "alice")).await;
     first.is_closed().await;
     again.send(&DISCONNECT).await;
     again.is_closed().await;
-    within("a free place", async { while bench.answered(&third).await.1 != 0 {} }).await;
+    within("a free place", async { while bench.answered(&called("1", "carol")).await.1 != 0 {} }).await;
+}
+
+#[tokio::test]
+async fn a_crowd_that_says_nothing_keeps_nobody_out() {
+    let bench = Bench::with(|settings| settings.connections_max = 160).await;
+    let mut crowd = Vec::new();
+    for _ in 0..40 {
+        crowd.push(bench.knock().await);
+    }
+    bench.agent().await.is_quiet().await;
+    bench.coordinator().await.is_quiet().await;
+    // Sixteen may arrive at once; the oldest made room, long before their time to say something is over.
+    for silent in &mut crowd[..24] {
+        silent.is_closed().await;
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 mod admission;
 mod bench;
+mod flood;
 mod hostile;
 mod link;
 mod liveness;
