@@ -1,6 +1,7 @@
 //! Wires the house: opens what is stored, starts broker, link, runner and listeners, and ends them in order.
 
 mod broker;
+mod door;
 mod netboot;
 
 use crate::bus::link::Link;
@@ -10,13 +11,15 @@ use crate::credentials::Credentials;
 use crate::data_directory::{ADDRESSES, Addresses, DataDirectory};
 use crate::descriptors::{self, Connections, Wishes};
 use crate::http::{self, Inner, Shared};
+use crate::machine::Policy;
 use crate::netboot::tftp::{Server, TftpError};
 use crate::netboot::{Alarms, CommandLines, Strangers, neighbour};
 use crate::power::Lines;
 use crate::runner::{Board, Outside, Runner, card_watch, housekeeping, jobs};
 use crate::{service_manager, signal};
 use anyhow::Context as _;
-use broker::{Broker, Door};
+use broker::Broker;
+use door::Door;
 use netboot::{Netboot, Nodes};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -61,10 +64,14 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let board = Board::default();
     tokio::spawn(jobs::sweep_after_deployments(library.clone(), store.clone(), board.ended()));
     let (heard, mut hearing) = mpsc::channel(HEARD_WAITING);
+    let alarms = Alarms::default();
+    let refusals = netboot::refusals(&alarms, &store);
     let door = Door {
         credentials: credentials.clone(),
         live: board.live_boots(),
+        board: board.clone(),
         store: store.clone(),
+        refusals: refusals.clone(),
         heard: heard.clone(),
     };
     let epoch = store.begin_epoch().await?;
@@ -76,7 +83,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         Outside::new(link.clone(), credentials.clone(), head.clone(), lines.clone(), consoles.clone());
     let (runner, handle) = Runner::load(
         store.clone(),
-        config.policy.clone(),
+        Policy { broker_checks_addresses: config.broker.is_embedded(), ..config.policy.clone() },
         outside,
         board.clone(),
         config.trust_unsynchronised,
@@ -115,8 +122,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         credentials: credentials.clone(),
     });
     let strangers = Strangers::default();
-    let known = Nodes::new(board.clone(), handle.clone(), store.clone());
-    let alarms = Alarms::default();
+    let known = Nodes::new(board.clone(), handle.clone(), refusals.clone());
     netboot::listen(&config.netboot.networks, &known, &alarms);
     let boot_roots = data.boot_roots(config.netboot.exports());
     let netboot = Netboot {
@@ -147,6 +153,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         boot_roots: boot_roots.clone(),
         guards: config.policy.guards,
         alarms,
+        refusals,
         cards: data.card_files(),
         head,
         networks: config.netboot.networks.clone(),

@@ -44,8 +44,10 @@ named! {
         FirstBootSilent = "first_boot_silent",
         /// The node rebooted while the agent worked.
         UnexpectedReboot = "unexpected_reboot",
-        /// Two running kernels showed the credentials of one boot.
+        /// Two running kernels, or two addresses, showed the credentials of one boot.
         IdentityConflict = "identity_conflict",
+        /// A node was to be freed, and not all was seen that a release rests on.
+        ReleaseUnproven = "release_unproven",
 
         /// The port still delivers power after it was switched off.
         PortNotOff = "port_not_off",

@@ -37,6 +37,7 @@ mod silence;
 mod store;
 mod swarm;
 mod tftp;
+mod thieves;
 mod users;
 mod waits;
 mod walks;

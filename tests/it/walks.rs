@@ -1,7 +1,8 @@
 //! The machine under every short word of events, from every place of the normal course: whatever
 //! happens in whatever order, its invariants hold.
 
-use crate::machine::{Bench, happy_path, release_path};
+use crate::machine::{ADDRESS, Bench, ELSEWHERE, happy_path, release_path};
+use piseduce_coordinator::domain::boot_evidence::{CardSighting, Place, PortProof, PortWitness, TokenHolder};
 use piseduce_coordinator::domain::deployment::{Condition, Purpose};
 use piseduce_coordinator::machine::event::{AgentSign, Asked, Event, FirstBootSign, Powered, Request, Sign};
 use piseduce_coordinator::machine::outstanding;
@@ -45,12 +46,25 @@ pub(crate) fn alphabet(bench: &Bench) -> Vec<(Event, bool)> {
             Sign::Power(seq, Powered::Off),
             Sign::Power(seq, Powered::On),
             Sign::Power(seq, Powered::Failed(Cause::new(CauseKind::PortNotOff, ""))),
-            Sign::Agent(AgentSign::Hello { boot, kernel: kernel("k"), objection: None }),
-            Sign::Agent(AgentSign::Hello { boot, kernel: kernel("another"), objection: None }),
+            Sign::Agent(AgentSign::Hello {
+                boot,
+                kernel: kernel("k"),
+                objection: None,
+                card: CardSighting::Unidentified,
+            }),
+            Sign::Agent(AgentSign::Hello {
+                boot,
+                kernel: kernel("another"),
+                objection: None,
+                card: CardSighting::Unidentified,
+            }),
             answer(Outcome::Started),
             answer(Outcome::Progress(Progress { done: 7, ..Progress::default() })),
             answer(Outcome::Done(String::new())),
             answer(Outcome::Refused(String::new())),
+            Sign::TokenFetched(TokenHolder { boot, address: ADDRESS }),
+            Sign::TokenElsewhere(boot, ELSEWHERE),
+            Sign::PortShown(seq, PortProof { witness: PortWitness::Nobody, place: Place::NoTable }),
             failed(CauseKind::HashMismatch),
             failed(CauseKind::CardTooSmall),
             beat(Some((ticket, Standing::Working))),
@@ -99,6 +113,12 @@ fn apply(bench: &mut Bench, event: &Event, stale: bool) {
         assert!(!card || after.registered >= State::EnvBootConf, "boots an uncommitted card: {}", told());
         assert!(active.purpose != Purpose::Deploy || after.form.is_some(), "{}", told());
     }
+    if let (Condition::Active(was), Condition::Ended(_)) = (&before.condition, &after.condition) {
+        let missing = after.boot_evidence.missing_for_release();
+        assert!(!was.purpose.is_release() || missing.is_empty(), "freed without {missing}: {}", told());
+    }
+    let works = after.active().is_some_and(|active| active.state.is_agents());
+    assert!(!works || after.token_address().is_some(), "an agent whose token nobody fetched: {}", told());
     assert!(
         !matches!(before.condition, Condition::Ended(_)) || after == &before,
         "an end that ends: {}",

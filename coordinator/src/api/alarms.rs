@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Something that should not be on the nodes' networks, or at a port.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AlarmView {
-    /// `foreign_dhcp`, `address_conflict` or `wrong_port_or_spoofed`.
+    /// `foreign_dhcp`, `address_conflict`, `stranger_refused`, `token_leaked` or `wrong_port_or_spoofed`.
     pub name: String,
     /// What was seen, as a sentence.
     pub seen: String,

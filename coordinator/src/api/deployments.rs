@@ -50,12 +50,26 @@ pub struct DeploymentView {
     pub restarts: u32,
     /// What `deployed` rests on.
     pub evidence: Option<String>,
+    /// What was seen of the last boot of the boot root; a release rests on it. Empty before the first.
+    #[serde(default)]
+    pub boot_evidence: Vec<EvidenceView>,
     /// When the reservation ends.
     pub until_unix_ms: u64,
     /// The node's SSH host key in this run, as a line of `known_hosts`.
     pub known_hosts: Option<String>,
     /// That key's fingerprint.
     pub fingerprint: Option<String>,
+}
+
+/// One piece of what was seen of a boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvidenceView {
+    /// `port_off`, `port_on`, `firmware`, `agent`, `card` or `place`.
+    pub name: String,
+    /// `seen`, `missing`, `changed`, or `cannot_tell` where this site has nothing that could show it.
+    pub standing: String,
+    /// What was seen, in words.
+    pub seen: String,
 }
 
 /// A deployment with everything that happened to it.

@@ -18,7 +18,7 @@ pub use boot_files::{BootFileView, BootFilesView};
 pub use cards::{CopyView, FailureView, PassportView};
 pub use deployments::{
     AgentLineView, AgentView, ConsoleEndView, DeployRequest, DeploymentExport, DeploymentHistory,
-    DeploymentView, FormView, JournalEntry, LogsView, RunView, ScriptView, Started,
+    DeploymentView, EvidenceView, FormView, JournalEntry, LogsView, RunView, ScriptView, Started,
 };
 pub use environments::{EnvironmentView, ImageView, PartitionView, RemovedView};
 pub use inventory::{

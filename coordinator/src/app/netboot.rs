@@ -1,12 +1,14 @@
 //! TFTP server and DHCP listeners at their place in the house: which nodes they know, and who is told of their questions.
 
 use crate::clock;
+use crate::domain::boot_evidence::TokenHolder;
 use crate::domain::network::Network;
 use crate::machine::event::Asked;
-use crate::netboot::alarm::Alarm;
+use crate::netboot::alarm::{Alarm, Wanted};
 use crate::netboot::desk::{Desk, House, Known};
 use crate::netboot::overhear::{Overhearer, Rack};
 use crate::netboot::question::Whose;
+use crate::netboot::refusals::Refusals;
 use crate::netboot::tftp::{Server, TftpError};
 use crate::netboot::{Alarms, BootRoots, CardFiles, CommandLines, Strangers, ear, neighbour};
 use crate::runner::{Board, Handle, NodeView};
@@ -55,22 +57,47 @@ pub(super) fn listen(networks: &[Network], nodes: &Nodes, alarms: &Alarms) {
 #[derive(Clone)]
 pub(super) struct Nodes {
     board: Board,
-    asked: mpsc::Sender<(Serial, Asked)>,
-    store: Store,
+    told: mpsc::Sender<Told>,
+    refusals: Refusals,
+}
+
+/// What the runner is told.
+enum Told {
+    Asked(Serial, Asked),
+    Token(Serial, TokenHolder),
+}
+
+/// Alarms of those who are refused, in the log and in the journal.
+pub(super) fn refusals(alarms: &Alarms, store: &Store) -> Refusals {
+    let store = store.clone();
+    Refusals::new(alarms.clone(), neighbour::mac_of, move |alarm| {
+        let text = format!("{}: {alarm}", alarm.trouble.name());
+        tracing::warn!("{text}");
+        let store = store.clone();
+        tokio::spawn(async move {
+            if let Err(error) = store.note(clock::unix_ms(), Actor::Machine, "alarm", text).await {
+                tracing::warn!(%error, "the alarm is not in the journal");
+            }
+        });
+    })
 }
 
 impl Nodes {
     /// The nodes of `board`, whose questions `runner` is told of.
-    pub(super) fn new(board: Board, runner: Handle, store: Store) -> Nodes {
-        let (asked, mut questions) = mpsc::channel(ASKED_WAITING);
+    pub(super) fn new(board: Board, runner: Handle, refusals: Refusals) -> Nodes {
+        let (told, mut waiting) = mpsc::channel(ASKED_WAITING);
         tokio::spawn(async move {
-            while let Some((serial, asked)) = questions.recv().await {
-                if runner.boot_asked(serial, asked).await.is_err() {
+            while let Some(told) = waiting.recv().await {
+                let heard = match told {
+                    Told::Asked(serial, asked) => runner.boot_asked(serial, asked).await,
+                    Told::Token(serial, holder) => runner.token_fetched(serial, holder).await,
+                };
+                if heard.is_err() {
                     return;
                 }
             }
         });
-        Nodes { board, asked, store }
+        Nodes { board, told, refusals }
     }
 }
 
@@ -86,18 +113,11 @@ impl Rack for Nodes {
     }
 
     fn asked(&self, serial: Serial, asked: Asked) {
-        let _ = self.asked.try_send((serial, asked));
+        let _ = self.told.try_send(Told::Asked(serial, asked));
     }
 
     fn alarm(&self, alarm: &Alarm) {
-        let text = format!("{}: {alarm}", alarm.trouble.name());
-        tracing::warn!("{text}");
-        let store = self.store.clone();
-        tokio::spawn(async move {
-            if let Err(error) = store.note(clock::unix_ms(), Actor::Machine, "alarm", text).await {
-                tracing::warn!(%error, "the alarm is not in the journal");
-            }
-        });
+        self.refusals.tell(alarm);
     }
 }
 
@@ -126,6 +146,19 @@ impl House for Nodes {
     }
 
     fn asked(&self, serial: Serial, asked: Asked) {
-        let _ = self.asked.try_send((serial, asked));
+        let _ = self.told.try_send(Told::Asked(serial, asked));
+    }
+
+    fn token_holder(&self, serial: Serial) -> Option<TokenHolder> {
+        self.board.token_holder(serial)
+    }
+
+    fn token_asked(&self, serial: Serial, holder: TokenHolder) {
+        // The firmware that is not heard now asks again.
+        let _ = self.told.try_send(Told::Token(serial, holder));
+    }
+
+    fn refused(&self, known: &Known, address: IpAddr, mac: Option<&str>, wanted: Wanted) {
+        self.refusals.stranger(&known.name, wanted, address, mac.map(Into::into));
     }
 }

@@ -19,7 +19,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -275,7 +275,7 @@ async fn attend(hall: Arc<Hall>, mut socket: TcpStream, peer: SocketAddr, mut pl
     let mut input = BytesMut::with_capacity(CONNECT_BYTES_USUAL);
     let arrived = select! {
         biased;
-        arrived = hall.welcome(&mut socket, &mut input) => arrived,
+        arrived = hall.welcome(&mut socket, peer.ip(), &mut input) => arrived,
         () = place.lost() => Err(Rejection::Crowd),
     };
     let (guest, route, seat) = match arrived {
@@ -304,6 +304,7 @@ impl Hall {
     async fn welcome(
         &self,
         socket: &mut TcpStream,
+        address: IpAddr,
         input: &mut BytesMut,
     ) -> Result<(Guest, Route, Seat), Rejection> {
         // Small messages are sent as they come; a socket that cannot do so works all the same.
@@ -312,7 +313,7 @@ impl Hall {
         let connect =
             timeout(limit, handshake::receive(socket, input)).await.map_err(|_| Rejection::Late)??;
         let enter = async {
-            let guest = handshake::identify(connect, &self.site, &*self.doorkeeper).await?;
+            let guest = handshake::identify(connect, address, &self.site, &*self.doorkeeper).await?;
             let seat = self.seats.take(&guest.access.identity, &guest.client_id).await?;
             let route = match guest.access.identity {
                 Identity::Agent { serial, .. } => Route::Mailbox(self.mailboxes.register(serial)),

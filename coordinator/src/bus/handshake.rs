@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use piseduce_protocol::topic::Site;
 use rumqttd::protocol::{ConnAck, ConnectReturnCode, Packet, QoS};
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -142,6 +143,7 @@ pub(super) async fn receive(socket: &mut TcpStream, input: &mut BytesMut) -> Res
 /// Finds out who the client is, and whether it may have the client id and the will that it wants.
 pub(super) async fn identify(
     connect: Connect,
+    address: IpAddr,
     site: &Site,
     doorkeeper: &dyn Doorkeeper,
 ) -> Result<Guest, Rejection> {
@@ -153,7 +155,7 @@ pub(super) async fn identify(
     }
     let admitted = match login.user_name.is_empty() {
         true => Err(Refusal::Credentials),
-        false => doorkeeper.admit(&login).await,
+        false => doorkeeper.admit(&login, address).await,
     };
     let identity = match admitted {
         Ok(identity) => identity,

@@ -7,6 +7,7 @@ use piseduce_protocol::boot::client_id;
 use piseduce_protocol::id::{BootNumber, Serial};
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -85,12 +86,12 @@ pub type Admission<'a> = Pin<Box<dyn Future<Output = Result<Identity, Refusal>> 
 
 /// Decides who may come in.
 pub trait Doorkeeper: Send + Sync + 'static {
-    /// Whose login this is.
+    /// Whose login this is that came from `address`.
     ///
     /// Runs in the client's own task, under the gate's time limit for a CONNECT, and must not block its thread: an
     /// agent's password is derived and compared on the spot, an argon2 hash belongs into `spawn_blocking`, behind
     /// a bound of the doorkeeper's own.
-    fn admit<'a>(&'a self, login: &'a Login) -> Admission<'a>;
+    fn admit<'a>(&'a self, login: &'a Login, address: IpAddr) -> Admission<'a>;
 }
 
 /// Whether `id` has a length and characters that a client id may have here.

@@ -19,6 +19,7 @@ use piseduce_protocol::seal;
 use piseduce_protocol::status::{CoordinatorStatus, NodeStatus, SCHEMA, StateEvent};
 use piseduce_protocol::topic::{Site, Topic};
 use rumqttc::{AsyncClient, ClientError, Packet, QoS, SubscribeFilter, SubscribeReasonCode};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -61,6 +62,8 @@ pub enum Heard {
     Lost(Serial, BootNumber),
     /// The agent of the boot before the live one wanted to come in at the gate.
     Stale(Serial),
+    /// Somebody showed the token of a live boot at an address that did not fetch it.
+    TokenElsewhere(Serial, BootNumber, IpAddr),
 }
 
 /// A handle to the link; clones share it.

@@ -9,8 +9,8 @@ pub(super) use switches::{detected, switch, switches, watts};
 use super::table::{Cell, Look, pairs, printable, table};
 use super::time::{local, local_seconds};
 use crate::api::{
-    ConsoleEndView, ConsoleView, DeploymentHistory, DeploymentView, EnvironmentView, ImageView, JournalEntry,
-    NodeView, PartitionView, ScriptView,
+    ConsoleEndView, ConsoleView, DeploymentHistory, DeploymentView, EnvironmentView, EvidenceView, ImageView,
+    JournalEntry, NodeView, PartitionView, ScriptView,
 };
 use crate::print::Screen;
 use piseduce_protocol::report::Progress;
@@ -178,12 +178,29 @@ pub(super) fn deployment(history: &DeploymentHistory, screen: Screen) -> String 
     let mut parts = vec![pairs(lines, screen)];
     // On a line of its own, to be copied whole.
     parts.extend(deployment.known_hosts.as_ref().map(|line| format!("known_hosts: {line}")));
+    if !deployment.boot_evidence.is_empty() {
+        parts.extend([String::new(), boot_evidence(&deployment.boot_evidence, screen)]);
+    }
     parts.push(String::new());
     parts.push(self::history(&history.journal, screen));
     if let (Some(code), Some(output)) = (history.exit_code, &history.output) {
         parts.push(script_text(code, output));
     }
     parts.join("\n")
+}
+
+/// What was seen of the last boot of the boot root.
+fn boot_evidence(evidence: &[EvidenceView], screen: Screen) -> String {
+    let row = |piece: &EvidenceView| {
+        let look = match piece.standing.as_str() {
+            "seen" => Look::Good,
+            "missing" | "changed" => Look::Bad,
+            _ => Look::Plain,
+        };
+        let standing = Cell::looking(piece.standing.replace('_', " "), look);
+        vec![piece.name.replace('_', " ").into(), standing, printable(&piece.seen).into()]
+    };
+    table(&["LAST BOOT", "EVIDENCE", "SEEN"], evidence.iter().map(row).collect(), screen)
 }
 
 /// What a script left behind.

@@ -26,6 +26,13 @@ pub enum Broker {
     External(External),
 }
 
+impl Broker {
+    /// Whether it is the coordinator's own.
+    pub fn is_embedded(&self) -> bool {
+        matches!(self, Broker::Embedded(_))
+    }
+}
+
 /// A broker that is not part of the coordinator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct External {

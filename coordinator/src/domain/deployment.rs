@@ -1,10 +1,12 @@
 //! A deployment as the machine knows it. Everything in it is stored; clocks are kept beside it.
 
+use super::boot_evidence::{BootEvidence, TokenHolder};
 use piseduce_protocol::cause::Cause;
 use piseduce_protocol::command::{PartSize, Wipe};
 use piseduce_protocol::id::{BootNumber, DeploymentId, Hash, Run, Seq, Ticket};
 use piseduce_protocol::report::KernelId;
 use piseduce_protocol::state::{Process, State};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Bringing one node to one environment, from the open form to the freed node.
@@ -36,6 +38,10 @@ pub struct Deployment {
     pub script_started: bool,
     /// What `deployed` rests on.
     pub evidence: Option<Evidence>,
+    /// Who fetched the last token that was given out: of this boot, or of one before.
+    pub token: Option<TokenHolder>,
+    /// What was seen of boot `boot`.
+    pub boot_evidence: BootEvidence,
     /// The wipe that the card owes to those who used it.
     pub owes: Option<Owed>,
     /// Where it is.
@@ -232,6 +238,8 @@ impl Deployment {
             kernel: None,
             script_started: false,
             evidence: None,
+            token: None,
+            boot_evidence: BootEvidence::default(),
             owes,
             condition: Condition::Open,
         }
@@ -281,6 +289,11 @@ impl Deployment {
     /// What an answer to the last request must show.
     pub fn ticket(&self) -> Ticket {
         Ticket { deployment: self.id, run: self.run, seq: self.seq }
+    }
+
+    /// The address that fetched the token of the present boot; nobody else may use it.
+    pub fn token_address(&self) -> Option<IpAddr> {
+        self.token.filter(|holder| holder.boot == self.boot).map(|holder| holder.address)
     }
 
     /// The boot whose credentials are good now: from power-on into the boot root until the agent left it.

@@ -1,6 +1,7 @@
 //! What there is: nodes, switches, environments, reservations, users, deployments. Plain values with
 //! checked constructors; nothing here decides, stores or sends.
 
+pub mod boot_evidence;
 pub mod card;
 pub mod console;
 pub mod deployment;

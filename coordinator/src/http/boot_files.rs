@@ -4,11 +4,13 @@
 use super::Shared;
 use super::error::ApiError;
 use super::extract::{Content, Number, Path};
+use super::token_address;
 use super::uploads::{check_room, receive};
+use crate::netboot::alarm::Wanted;
 use crate::netboot::card_files::{CardFilesError, Owner};
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, FromRequest as _, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequest as _, Request, State};
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::routing::put;
@@ -16,6 +18,7 @@ use piseduce_protocol::boot_files::{FILE_BYTES_MAX, decode, proof};
 use piseduce_protocol::id::{DeploymentId, Hash, Run};
 use piseduce_protocol::path::{CONTENT_HEADER, PROOF_HEADER, boot_file, boot_file_list};
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 
 /// A list of the most files that may be.
 const LIST_BYTES_MAX: usize = 256 << 10;
@@ -34,11 +37,12 @@ struct Sender {
 }
 
 /// The agent that works for this run now.
-fn sender(shared: &Shared, id: DeploymentId, run: Run) -> Result<Sender, ApiError> {
+fn sender(shared: &Shared, id: DeploymentId, run: Run, peer: SocketAddr) -> Result<Sender, ApiError> {
     let missing = || ApiError::missing("agent at work for deployment", &format!("{id}, run {run}"));
     let known = shared.board.by_deployment(id).ok_or_else(missing)?;
     let deployment = &known.deployment.as_ref().ok_or_else(missing)?.live.deployment;
     let boot = deployment.live_boot().filter(|_| deployment.run == run).ok_or_else(missing)?;
+    token_address::check(shared, &known, Wanted::Upload, peer)?;
     let serial = known.node.attributes.serial;
     let key = shared.credentials.boot_keys(serial, boot).upload;
     Ok(Sender { owner: Owner { serial, deployment: id, run }, key })
@@ -80,12 +84,13 @@ fn check_content(found: Hash, announced: Announced) -> Result<(), ApiError> {
 
 async fn file(
     State(shared): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path((Number(deployment), run, name)): Path<(Number, u32, String)>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, ApiError> {
     let (id, run) = (DeploymentId(deployment), Run(run));
-    let sender = sender(&shared, id, run)?;
+    let sender = sender(&shared, id, run, peer)?;
     let (owner, announced) = (sender.owner, sender.check(&headers, &boot_file(id, run, &name))?);
     let turn = shared.uploads.begin(owner)?;
     if announced.bytes > FILE_BYTES_MAX {
@@ -105,11 +110,12 @@ async fn file(
 
 async fn list(
     State(shared): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path((Number(deployment), run)): Path<(Number, u32)>,
     request: Request,
 ) -> Result<StatusCode, ApiError> {
     let (id, run) = (DeploymentId(deployment), Run(run));
-    let sender = sender(&shared, id, run)?;
+    let sender = sender(&shared, id, run, peer)?;
     let announced = sender.check(request.headers(), &boot_file_list(id, run))?;
     let _turn = shared.uploads.begin(sender.owner)?;
     let Content(body) = Content::from_request(request, &shared).await?;

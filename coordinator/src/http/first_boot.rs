@@ -4,14 +4,17 @@
 use super::Shared;
 use super::error::ApiError;
 use super::extract::{Content, Number, Path};
+use super::token_address;
 use crate::clock;
 use crate::credentials::Proof;
 use crate::machine::event::FirstBootSign;
+use crate::netboot::alarm::Wanted;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use piseduce_protocol::id::{DeploymentId, Run};
+use std::net::SocketAddr;
 
 /// The longest end of a script's output that is kept, in bytes.
 const OUTPUT_BYTES_MAX: usize = 64 << 10;
@@ -24,6 +27,7 @@ pub(super) fn routes() -> Router<Shared> {
 
 async fn report(
     State(shared): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path((Number(deployment), run, what)): Path<(Number, u32, String)>,
     Content(body): Content,
 ) -> Result<StatusCode, ApiError> {
@@ -34,6 +38,7 @@ async fn report(
         other => return Err(ApiError::missing("report", other)),
     };
     let (deployment, run) = (DeploymentId(deployment), Run(run));
+    check_board(&shared, deployment, peer)?;
     content(&shared, proof, deployment, run, &body)?;
     shared.runner.first_boot(deployment, run, sign).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -41,10 +46,12 @@ async fn report(
 
 async fn finished(
     State(shared): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path((Number(deployment), run, code)): Path<(Number, u32, i32)>,
     Content(body): Content,
 ) -> Result<StatusCode, ApiError> {
     let (deployment, run) = (DeploymentId(deployment), Run(run));
+    check_board(&shared, deployment, peer)?;
     let output = content(&shared, Proof::FirstBoot, deployment, run, &body)?;
     let output = output[output.len().saturating_sub(OUTPUT_BYTES_MAX)..].to_vec();
     if shared.store.deployment(deployment).await?.is_some_and(|stored| stored.deployment.run == run) {
@@ -52,6 +59,14 @@ async fn finished(
     }
     shared.runner.first_boot(deployment, run, FirstBootSign::ScriptEnded(code)).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// A card speaks from its own board, as far as that can be seen.
+fn check_board(shared: &Shared, deployment: DeploymentId, peer: SocketAddr) -> Result<(), ApiError> {
+    match shared.board.by_deployment(deployment) {
+        Some(known) => token_address::check_board(shared, &known, Wanted::FirstBoot, peer),
+        None => Ok(()),
+    }
 }
 
 /// What follows the token in a body whose token is right.

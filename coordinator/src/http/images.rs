@@ -4,13 +4,16 @@
 use super::Shared;
 use super::error::ApiError;
 use super::extract::{Number, Path};
+use super::token_address;
+use crate::netboot::alarm::Wanted;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, ETAG, VARY};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use piseduce_protocol::id::{DeploymentId, Hash, Run};
+use std::net::SocketAddr;
 
 /// Content under its own hash never changes.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
@@ -71,6 +74,7 @@ fn immutable(hash: Hash, bytes: Vec<u8>) -> Response {
 
 async fn bundle(
     State(shared): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path((Number(deployment), run)): Path<(Number, u32)>,
 ) -> Result<Vec<u8>, ApiError> {
     let (id, run) = (DeploymentId(deployment), Run(run));
@@ -78,6 +82,7 @@ async fn bundle(
     let known = shared.board.by_deployment(id).ok_or_else(missing)?;
     let deployment = &known.deployment.as_ref().ok_or_else(missing)?.live.deployment;
     let boot = deployment.live_boot().filter(|_| deployment.run == run).ok_or_else(missing)?;
+    token_address::check(&shared, &known, Wanted::Bundle, peer)?;
     let form = deployment.form.as_ref().ok_or_else(missing)?;
     let keys = shared.credentials.boot_keys(known.node.attributes.serial, boot);
     Ok(shared.credentials.bundle(&known.node, deployment, form, &shared.head).lock(&keys.bundle))

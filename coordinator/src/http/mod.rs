@@ -13,6 +13,7 @@ mod images;
 mod limits;
 mod listener;
 mod streams;
+mod token_address;
 mod transport;
 mod uploads;
 mod view;
@@ -26,6 +27,7 @@ use crate::credentials::Credentials;
 use crate::domain::guard::Guards;
 use crate::domain::network::Network;
 use crate::image::Library;
+use crate::netboot::refusals::Refusals;
 use crate::netboot::silence::Silence;
 use crate::netboot::{Alarms, BootRoots, CardFiles, Strangers};
 use crate::power::Lines;
@@ -81,6 +83,8 @@ pub struct Inner {
     pub guards: Guards,
     /// What nobody can explain on the nodes' networks.
     pub alarms: Alarms,
+    /// Takes down who is refused what is a node's.
+    pub refusals: Refusals,
     /// The boot files of cards that are booted over the network.
     pub cards: CardFiles,
     /// The nodes' listener's address as nodes reach it.

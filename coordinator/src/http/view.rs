@@ -6,12 +6,13 @@ pub(super) use switches::{detected, port, supply, switch};
 
 use super::Shared;
 use crate::api::{
-    AgentLineView, AgentView, ConsoleEndView, ConsoleView, DeploymentView, EnvironmentView, FormView,
-    ImageView, JournalEntry, NodeEntry, NodeView, OutOfServiceView, OwesView, PartitionView, ReservationView,
-    ScriptView,
+    AgentLineView, AgentView, ConsoleEndView, ConsoleView, DeploymentView, EnvironmentView, EvidenceView,
+    FormView, ImageView, JournalEntry, NodeEntry, NodeView, OutOfServiceView, OwesView, PartitionView,
+    ReservationView, ScriptView,
 };
 use crate::clock::UnixMs;
 use crate::console::Console;
+use crate::domain::boot_evidence::{BootEvidence, Piece};
 use crate::domain::deployment::{Deployment, Evidence, Form};
 use crate::domain::environment::Environment;
 use crate::domain::node::{NodeAttributes, OutOfService};
@@ -76,12 +77,25 @@ pub(super) fn deployment(shared: &Shared, stored: &StoredDeployment) -> Deployme
         registered: now.registered,
         restarts: now.restarts,
         evidence: now.evidence.map(Evidence::name).map(Into::into),
+        boot_evidence: boot_evidence(&now.boot_evidence),
         until_unix_ms: stored.until.0,
         known_hosts: host_key
             .as_ref()
             .map(|pair| format!("{} {}", stored.node.attributes.name, pair.0.public)),
         fingerprint: host_key.map(|pair| pair.1.clone()),
     }
+}
+
+fn boot_evidence(evidence: &BootEvidence) -> Vec<EvidenceView> {
+    if *evidence == BootEvidence::default() {
+        return vec![];
+    }
+    let view = |Piece { name, standing, seen }| EvidenceView {
+        name: str::to_owned(name),
+        standing: standing.name().into(),
+        seen,
+    };
+    evidence.pieces().into_iter().map(view).collect()
 }
 
 fn status(stored: &StoredDeployment) -> DeploymentStatus {

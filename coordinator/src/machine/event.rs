@@ -1,10 +1,11 @@
 //! What can happen to a deployment. Whatever can arrive late bears what tells a straggler from an answer.
 
+use crate::domain::boot_evidence::{CardSighting, PortProof, TokenHolder};
 use crate::domain::deployment::Form;
 use piseduce_protocol::cause::Cause;
 use piseduce_protocol::id::{BootNumber, Run, Seq, Ticket};
 use piseduce_protocol::report::{Answer, KernelId, Standing};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 /// Into the machine.
@@ -52,6 +53,12 @@ pub enum Sign {
     ViewServed(Seq),
     /// The node's firmware asked for something.
     BootAsked(Asked),
+    /// The node's own firmware asks for the token of its boot at this address: it is served once this is saved.
+    TokenFetched(TokenHolder),
+    /// Somebody showed the token of this boot at an address that did not fetch it.
+    TokenElsewhere(BootNumber, IpAddr),
+    /// What the power job with this number showed, told before its end; without it a port was read.
+    PortShown(Seq, PortProof),
     /// The system on the node's card answers, although its firmware asked for nothing since it was powered on.
     CardAnswers,
     /// The node may be powered on now.
@@ -121,6 +128,8 @@ pub enum AgentSign {
         kernel: KernelId,
         /// What the site's guards have against deploying or freeing it.
         objection: Option<Cause>,
+        /// The card that it shows.
+        card: CardSighting,
     },
     /// How a command stands.
     Answer(Answer),

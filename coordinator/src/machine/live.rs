@@ -2,6 +2,7 @@
 //! deadline begins afresh.
 
 use crate::clock::Instant;
+use crate::domain::boot_evidence::PortProof;
 use crate::domain::deployment::{Active, Deployment, Phase};
 use crate::machine::event::Asked;
 use crate::machine::policy::Policy;
@@ -46,6 +47,8 @@ pub struct Clocks {
     pub powered_on: Option<Instant>,
     /// How far the firmware is since the node was powered on or told to reboot.
     pub asked: Option<Asked>,
+    /// What the present power job showed beside its end.
+    pub port: Option<PortProof>,
     /// When the last heartbeat came.
     pub last_beat: Option<Instant>,
 }

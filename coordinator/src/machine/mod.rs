@@ -4,6 +4,7 @@
 //! [`table`]; what can happen is in [`event`]; what follows is in [`effect`]. Start at [`advance`].
 
 mod advance;
+mod evidence;
 mod powered;
 mod release;
 mod requested;

@@ -42,6 +42,9 @@ pub struct Policy {
     pub wipe: Wipe,
     /// Whether that waits until the node is deployed for another user.
     pub wipe_later: bool,
+    /// Whether the broker lets an agent in from the address that fetched its token only: our own does, another shows
+    /// no addresses.
+    pub broker_checks_addresses: bool,
     /// What keeps a node from being deployed or freed.
     pub guards: Guards,
 }
@@ -66,6 +69,7 @@ impl Default for Policy {
             boot_spacing_pi3: Duration::from_secs(10),
             wipe: Wipe::Headers,
             wipe_later: false,
+            broker_checks_addresses: true,
             guards: Guards::default(),
         }
     }

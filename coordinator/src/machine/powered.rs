@@ -2,6 +2,7 @@
 //! state does by itself is in [`super::seen`].
 
 use super::event::{Powered, Sign};
+use super::evidence;
 use super::requested::follow;
 use super::seen::work;
 use super::turn::Turn;
@@ -35,7 +36,10 @@ pub(super) fn by_power(turn: &mut Turn<'_>) {
 pub(super) fn off(turn: &mut Turn<'_>, sign: &Sign, now: &Active) {
     match sign {
         Sign::Power(seq, powered) if turn.is_current(*seq) => match powered {
-            Powered::Off => is_off(turn, now),
+            Powered::Off => {
+                evidence::was_off(turn, now);
+                is_off(turn, now);
+            }
             Powered::Failed(cause) => power_failed(turn, now, cause),
             Powered::On => {}
         },
@@ -45,6 +49,9 @@ pub(super) fn off(turn: &mut Turn<'_>, sign: &Sign, now: &Active) {
         | Sign::CardAnswers
         | Sign::Admitted
         | Sign::StaleAgent
+        | Sign::TokenFetched(_)
+        | Sign::TokenElsewhere(..)
+        | Sign::PortShown(..)
         | Sign::Agent(_)
         | Sign::FirstBoot(..) => {}
     }
@@ -90,6 +97,9 @@ pub(super) fn admission(turn: &mut Turn<'_>, sign: &Sign) {
         Sign::Admitted => turn.phase(Phase::On),
         Sign::StaleAgent => still_alive(turn),
         Sign::ViewServed(_)
+        | Sign::TokenFetched(_)
+        | Sign::TokenElsewhere(..)
+        | Sign::PortShown(..)
         | Sign::BootAsked(_)
         | Sign::CardAnswers
         | Sign::Power(..)
@@ -101,7 +111,10 @@ pub(super) fn admission(turn: &mut Turn<'_>, sign: &Sign) {
 pub(super) fn on(turn: &mut Turn<'_>, sign: &Sign, now: &Active) {
     match sign {
         Sign::Power(seq, powered) if turn.is_current(*seq) => match powered {
-            Powered::On => turn.phase(Phase::Work),
+            Powered::On => {
+                evidence::was_on(turn, now);
+                turn.phase(Phase::Work);
+            }
             Powered::Failed(cause) => power_failed(turn, now, cause),
             Powered::Off => {}
         },
@@ -109,6 +122,8 @@ pub(super) fn on(turn: &mut Turn<'_>, sign: &Sign, now: &Active) {
         Sign::BootAsked(_) | Sign::Agent(_) | Sign::StaleAgent | Sign::FirstBoot(..) => {
             work(turn, sign, now.state);
         }
+        // No token is given out before the port is known to be on.
+        Sign::TokenFetched(_) | Sign::TokenElsewhere(..) | Sign::PortShown(..) => {}
         Sign::Power(..) | Sign::ViewServed(_) | Sign::Admitted | Sign::CardAnswers => {}
     }
 }

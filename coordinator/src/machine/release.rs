@@ -3,7 +3,7 @@
 
 use super::turn::Turn;
 use crate::domain::deployment::{Active, Owed, Purpose};
-use piseduce_protocol::cause::Cause;
+use piseduce_protocol::cause::{Cause, CauseKind};
 use piseduce_protocol::command::Wipe;
 use piseduce_protocol::state::State;
 
@@ -56,6 +56,13 @@ impl Turn<'_> {
         let deployment = &mut self.live.deployment;
         deployment.owes = deployment.owes.filter(|owed| !owed.due);
         self.progress();
-        if self.purpose().is_release() { self.enter_next(State::Wipe) } else { self.enter_registered() }
+        if !self.purpose().is_release() {
+            return self.enter_registered();
+        }
+        // An agent's word alone frees nothing.
+        match self.live.deployment.boot_evidence.missing_for_release() {
+            missing if missing.is_empty() => self.enter_next(State::Wipe),
+            missing => self.halt(Cause::new(CauseKind::ReleaseUnproven, missing)),
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! phase, and one a state for the phase in which the state's own work is done.
 
 use super::event::{AgentSign, Asked, FirstBootSign, Sign};
+use super::evidence;
 use super::powered::{admission, by_power, off, on, power_failed, still_alive};
 use super::requested::follow;
 use super::turn::Turn;
@@ -20,6 +21,13 @@ const COMMAND_ARRIVES: Duration = Duration::from_secs(2);
 
 /// A sign while something is under way.
 pub(super) fn active(turn: &mut Turn<'_>, sign: &Sign, now: &Active) {
+    // Whatever is under way: others know this boot's token.
+    if let Sign::TokenElsewhere(boot, address) = sign {
+        return evidence::token_elsewhere(turn, *boot, *address);
+    }
+    if let Sign::PortShown(seq, proof) = sign {
+        return evidence::port_shown(turn, *seq, *proof);
+    }
     match &now.phase {
         Phase::Stopping(then) => stopping(turn, sign, then),
         Phase::Leaving => leaving(turn, sign),
@@ -60,6 +68,9 @@ fn stopping(turn: &mut Turn<'_>, sign: &Sign, then: &Then) {
         | Sign::ViewServed(_)
         | Sign::Admitted
         | Sign::StaleAgent
+        | Sign::TokenFetched(_)
+        | Sign::TokenElsewhere(..)
+        | Sign::PortShown(..)
         | Sign::CardAnswers
         | Sign::Power(..)
         | Sign::FirstBoot(..) => {}
@@ -93,6 +104,9 @@ fn leaving(turn: &mut Turn<'_>, sign: &Sign) {
         | Sign::ViewServed(_)
         | Sign::Admitted
         | Sign::StaleAgent
+        | Sign::TokenFetched(_)
+        | Sign::TokenElsewhere(..)
+        | Sign::PortShown(..)
         | Sign::CardAnswers
         | Sign::Power(..)
         | Sign::FirstBoot(..) => {}
@@ -135,6 +149,9 @@ fn conf(turn: &mut Turn<'_>, sign: &Sign, state: State) {
         | Sign::BootAsked(_)
         | Sign::Admitted
         | Sign::StaleAgent
+        | Sign::TokenFetched(_)
+        | Sign::TokenElsewhere(..)
+        | Sign::PortShown(..)
         | Sign::CardAnswers
         | Sign::Power(..)
         | Sign::Agent(_)
@@ -160,7 +177,13 @@ fn nfs_boot_on(turn: &mut Turn<'_>, sign: &Sign) {
             let seen = "the system on the card answers, and the firmware asked for no file";
             turn.restart(Cause::new(CauseKind::BootsCardFirst, seen));
         }
-        Sign::Agent(AgentSign::Hello { boot, kernel, objection }) if *boot == turn.live.deployment.boot => {
+        Sign::TokenFetched(holder) => evidence::token_fetched(turn, *holder),
+        Sign::Agent(AgentSign::Hello { boot, kernel, objection, card })
+            if *boot == turn.live.deployment.boot =>
+        {
+            if !evidence::agent_spoke(turn, card) {
+                return;
+            }
             turn.deployment().kernel = Some(kernel.clone());
             match objection {
                 // Nothing was written: the node still comes back.
@@ -170,6 +193,8 @@ fn nfs_boot_on(turn: &mut Turn<'_>, sign: &Sign) {
         }
         Sign::StaleAgent => still_alive(turn),
         Sign::Agent(_)
+        | Sign::TokenElsewhere(..)
+        | Sign::PortShown(..)
         | Sign::CardAnswers
         | Sign::ViewServed(_)
         | Sign::Admitted
@@ -210,6 +235,9 @@ fn agent(turn: &mut Turn<'_>, sign: &Sign, state: State) {
         | Sign::ViewServed(_)
         | Sign::Admitted
         | Sign::StaleAgent
+        | Sign::TokenFetched(_)
+        | Sign::TokenElsewhere(..)
+        | Sign::PortShown(..)
         | Sign::CardAnswers
         | Sign::Power(..)
         | Sign::FirstBoot(..) => {}
@@ -263,6 +291,9 @@ fn env_boot(turn: &mut Turn<'_>, sign: &Sign) {
         Sign::FirstBoot(..)
         | Sign::Agent(_)
         | Sign::StaleAgent
+        | Sign::TokenFetched(_)
+        | Sign::TokenElsewhere(..)
+        | Sign::PortShown(..)
         | Sign::CardAnswers
         | Sign::ViewServed(_)
         | Sign::Admitted
@@ -277,6 +308,9 @@ fn user_script(turn: &mut Turn<'_>, sign: &Sign) {
         | Sign::BootAsked(_)
         | Sign::Agent(_)
         | Sign::StaleAgent
+        | Sign::TokenFetched(_)
+        | Sign::TokenElsewhere(..)
+        | Sign::PortShown(..)
         | Sign::CardAnswers
         | Sign::ViewServed(_)
         | Sign::Admitted
@@ -326,6 +360,9 @@ fn turn_on(turn: &mut Turn<'_>, sign: &Sign) {
         Sign::FirstBoot(..)
         | Sign::Agent(_)
         | Sign::StaleAgent
+        | Sign::TokenFetched(_)
+        | Sign::TokenElsewhere(..)
+        | Sign::PortShown(..)
         | Sign::CardAnswers
         | Sign::ViewServed(_)
         | Sign::Admitted

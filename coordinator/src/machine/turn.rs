@@ -6,6 +6,7 @@ use super::event::Asked;
 use super::live::{Live, Moment};
 use super::policy::Policy;
 use super::table::{self, Resumes};
+use crate::domain::boot_evidence::BootEvidence;
 use crate::domain::deployment::{
     Active, Condition, Deployment, Evidence, Form, Phase, Purpose, Rest, Resting, Then,
 };
@@ -83,6 +84,7 @@ impl<'a> Turn<'a> {
         self.live.clocks.in_phase = Duration::ZERO;
         self.live.clocks.phase_began = now;
         self.live.clocks.high_water = 0;
+        self.live.clocks.port = None;
     }
 
     /// Another phase of the same state.
@@ -183,6 +185,7 @@ impl<'a> Turn<'a> {
     pub(super) fn begin_boot(&mut self, purpose: Purpose) {
         let deployment = &mut self.live.deployment;
         deployment.boot = deployment.boot.next();
+        deployment.boot_evidence = BootEvidence::default();
         deployment.kernel = None;
         self.live.clocks.idle = Duration::ZERO;
         self.live.clocks.last_beat = None;

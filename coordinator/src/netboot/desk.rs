@@ -3,6 +3,7 @@
 //!
 //! It knows no sockets: see `tftp.rs`.
 
+use super::alarm::Wanted;
 use super::begun::{BegunRoots, Boot};
 use super::boot_root::{BootRoot, BootRoots};
 use super::card_files::{CardFiles, Description, Owner};
@@ -11,8 +12,10 @@ use super::log_limit::LogLimit;
 use super::question::{Novelty, Question, Questions, Whose, model_guess};
 use super::read_once::ReadOnce;
 use super::stranger::{Guest, Stranger, Strangers};
+use super::token_holder::{COMMAND_LINE, wanted};
 use super::view::View;
 use crate::clock::{self, Instant};
+use crate::domain::boot_evidence::TokenHolder;
 use crate::machine::event::Asked;
 use piseduce_protocol::enrolment::Invitation;
 use piseduce_protocol::id::{BootNumber, Serial};
@@ -20,8 +23,6 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The file of the kernel command line.
-const COMMAND_LINE: &str = "cmdline.txt";
 /// The one file that a boot ROM of a Pi 3 asks for without a prefix and needs.
 const SECOND_STAGE: &str = "bootcode.bin";
 
@@ -54,6 +55,12 @@ pub trait House: Send + Sync + 'static {
     fn has_address(&self, _address: IpAddr) -> bool {
         false
     }
+    /// Who fetched the last token that was given out for a node, once that is saved.
+    fn token_holder(&self, serial: Serial) -> Option<TokenHolder>;
+    /// A node's own board asks for its token there: it is to be saved who gets it.
+    fn token_asked(&self, serial: Serial, holder: TokenHolder);
+    /// A board at `address` asked for what is the node's, and was refused.
+    fn refused(&self, known: &Known, address: IpAddr, mac: Option<&str>, wanted: Wanted);
 }
 
 /// An answer.
@@ -63,6 +70,8 @@ pub enum Answer {
     File(ServedFile),
     /// These bytes.
     Text(String),
+    /// What is asked for depends on what is not known or saved yet, for a moment: to be asked for again.
+    Later,
     /// There is no such file.
     NotFound,
     /// No firmware asks for such a name.
@@ -138,6 +147,10 @@ impl<H: House> Desk<H> {
         }
     }
 
+    pub(super) fn house(&self) -> &H {
+        &self.house
+    }
+
     /// A kernel was sent whole.
     fn kernel_sent(&self, serial: Serial) {
         self.house.asked(serial, Asked::Kernel);
@@ -172,13 +185,16 @@ impl<H: House> Desk<H> {
         if novelty == Some(Novelty::Burst) {
             self.roots.forget(known.serial);
         }
+        if let Some(withheld) = self.withheld(known, &question, address) {
+            return withheld;
+        }
         match known.view {
             View::Card => self.card(known, &question),
             View::BootRoot(boot) => {
                 let words = self.lines.of(known.serial, boot);
                 self.boot_root(known, &question, &words)
             }
-            View::Hold => self.boot_root(known, &question, ""),
+            View::Hold | View::Starting => self.boot_root(known, &question, ""),
         }
     }
 
@@ -278,9 +294,9 @@ impl<H: House> Desk<H> {
         });
         if is_new && let Some(left_out) = self.log.strangers.admit(clock::now()) {
             tracing::info!(%address, mac, file = question.file, left_out, "a board that is not registered asks");
-            for known in claimed {
-                tracing::warn!(node = %known.serial, %address, mac, expected = known.mac, "it asks in the name of another board");
-            }
+        }
+        for known in claimed {
+            self.house.refused(known, address, mac, wanted(question));
         }
     }
 }
@@ -309,6 +325,8 @@ mod tests {
     struct Nodes {
         known: Arc<Mutex<Vec<Known>>>,
         asked: Arc<Mutex<Vec<Asked>>>,
+        token: Arc<Mutex<Option<TokenHolder>>>,
+        refused: Arc<Mutex<Vec<(IpAddr, Wanted)>>>,
     }
 
     impl House for Nodes {
@@ -322,6 +340,15 @@ mod tests {
         }
         fn asked(&self, _: Serial, asked: Asked) {
             self.asked.lock().unwrap().push(asked);
+        }
+        fn token_holder(&self, _: Serial) -> Option<TokenHolder> {
+            *self.token.lock().unwrap()
+        }
+        fn token_asked(&self, _: Serial, holder: TokenHolder) {
+            *self.token.lock().unwrap() = Some(holder);
+        }
+        fn refused(&self, _: &Known, address: IpAddr, _: Option<&str>, wanted: Wanted) {
+            self.refused.lock().unwrap().push((address, wanted));
         }
     }
 
@@ -376,7 +403,10 @@ mod tests {
 
     impl Bench {
         fn ask(&self, name: &str) -> Answer {
-            self.desk.answer(ADDRESS, Some(MAC), name, Instant(1000))
+            match self.desk.answer(ADDRESS, Some(MAC), name, Instant(1000)) {
+                Answer::Later => self.desk.answer(ADDRESS, Some(MAC), name, Instant(1000)),
+                answer => answer,
+            }
         }
         fn change(&self, change: impl FnOnce(&mut Known)) {
             change(&mut self.nodes.known.lock().unwrap()[0]);
@@ -419,6 +449,29 @@ mod tests {
         bench.change(|known| known.view = View::Hold);
         let Answer::Text(line) = bench.ask("000000ab/cmdline.txt") else { panic!("no command line") };
         assert_eq!(line, "panic=10\n");
+    }
+
+    #[test]
+    fn a_token_is_given_once_to_one_address_and_only_when_that_is_saved() {
+        const LINE: &str = "000000ab/cmdline.txt";
+        let bench = bench(View::Starting);
+        assert!(matches!(bench.ask(LINE), Answer::Later), "the port was not seen on yet");
+        assert!(path(bench.ask("000000ab/start4.elf")).ends_with("one/files/start4.elf"));
+        assert_eq!(*bench.nodes.token.lock().unwrap(), None);
+        bench.change(|known| known.view = View::BootRoot(BootNumber(3)));
+        *bench.nodes.token.lock().unwrap() = Some(TokenHolder { boot: BootNumber(2), address: ADDRESS });
+        let first = bench.desk.answer(ADDRESS, Some(MAC), LINE, Instant(1));
+        assert!(matches!(first, Answer::Later), "it is not saved yet: {first:?}");
+        for _ in 0..2 {
+            assert!(matches!(bench.ask(LINE), Answer::Text(_)), "a firmware may ask again");
+        }
+        let elsewhere = IpAddr::from([10, 0, 0, 12]);
+        let second = bench.desk.answer(elsewhere, Some(MAC), LINE, Instant(2));
+        assert!(matches!(second, Answer::NotFound), "{second:?}");
+        let other = bench.desk.answer(elsewhere, Some("02:00:00:00:00:66"), LINE, Instant(2));
+        assert!(matches!(other, Answer::NotFound), "{other:?}");
+        assert_eq!(*bench.nodes.refused.lock().unwrap(), [(elsewhere, Wanted::CommandLine); 2]);
+        assert_eq!(bench.nodes.token.lock().unwrap().unwrap().address, ADDRESS);
     }
 
     #[test]

@@ -17,9 +17,11 @@ pub mod nfs;
 pub mod overhear;
 pub mod question;
 mod read_once;
+pub mod refusals;
 pub mod silence;
 pub mod stranger;
 pub mod tftp;
+pub mod token_holder;
 pub mod view;
 
 pub use alarm::Alarms;

@@ -126,8 +126,8 @@ impl<R: Rack> Overhearer<R> {
     }
 
     fn raise(&self, trouble: Trouble, address: Ipv4Addr, mac: Option<String>, now: UnixMs) {
-        let interface = self.network.interface.clone();
-        let alarm = Alarm { trouble, interface, address, mac };
+        let interface = Some(self.network.interface.clone());
+        let alarm = Alarm { trouble, interface, address: address.into(), mac };
         if self.alarms.raise(alarm.clone(), now) {
             self.rack.alarm(&alarm);
         }

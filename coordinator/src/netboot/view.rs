@@ -10,6 +10,8 @@ use piseduce_protocol::state::State;
 pub enum View {
     /// The boot root, with the credentials of this boot.
     BootRoot(BootNumber),
+    /// The same, but credentials only once the node's port was seen on.
+    Starting,
     /// The node's own card.
     Card,
     /// The boot root with an idle agent and no credentials.
@@ -25,11 +27,13 @@ pub fn view(deployment: Option<&Deployment>) -> View {
         Condition::Active(active) => match (&active.purpose, active.state, &active.phase) {
             // The token is shown between power-on and hello only: a node that reboots by itself later
             // gets none, and the machine gives it a new boot first.
-            (
-                Purpose::Deploy | Purpose::Destroy(_) | Purpose::Test,
-                State::NfsBootOn,
-                Phase::On | Phase::Work,
-            ) => View::BootRoot(deployment.boot),
+            (Purpose::Deploy | Purpose::Destroy(_) | Purpose::Test, State::NfsBootOn, Phase::Work) => {
+                View::BootRoot(deployment.boot)
+            }
+            // A fast node asks before a slow switch has said that the port delivers.
+            (Purpose::Deploy | Purpose::Destroy(_) | Purpose::Test, State::NfsBootOn, Phase::On) => {
+                View::Starting
+            }
             (Purpose::Deploy | Purpose::Reboot, _, _) => card_if_booting(deployment, active.state),
             (Purpose::Destroy(_) | Purpose::Halt(_) | Purpose::Test | Purpose::Isolate(_), _, _) => {
                 View::Hold

@@ -3,6 +3,7 @@
 
 use super::{Answer, Line, Port, Power, PowerError, PowerSwitch, Station};
 use crate::clock::{self, Instant};
+use crate::domain::boot_evidence::Place;
 use crate::machine::event::Powered;
 use futures_util::FutureExt as _;
 use piseduce_protocol::cause::{Cause, CauseKind};
@@ -65,6 +66,7 @@ pub struct PowerQueue {
     places: Arc<Places>,
     stations: Arc<Mutex<Seen>>,
     troubles: Troubles,
+    sightings: Sightings,
     /// When a port was last switched on.
     last_on: Arc<Mutex<Option<Instant>>>,
 }
@@ -72,8 +74,11 @@ pub struct PowerQueue {
 /// Why the switch does not answer for a port now.
 type Troubles = Arc<std::sync::Mutex<HashMap<String, String>>>;
 
-/// What the switch has seen where, and when that was read; none before.
-type Seen = Option<(Instant, Vec<Station>)>;
+/// Where the switch saw the node of a port when that was last cut off.
+type Sightings = Arc<std::sync::Mutex<HashMap<String, Place>>>;
+
+/// What the switch has seen where, if it tells, and when that was read; none before.
+type Seen = Option<(Instant, Option<Vec<Station>>)>;
 
 /// For so long what the switch has seen is not read again: many ports are cut in one go.
 const STATIONS_FRESH: Duration = Duration::from_secs(5);
@@ -91,6 +96,7 @@ impl PowerQueue {
             places: Arc::default(),
             stations: Arc::default(),
             troubles: Arc::default(),
+            sightings: Arc::default(),
             last_on: Arc::default(),
         }
     }
@@ -98,6 +104,11 @@ impl PowerQueue {
     /// Why the switch does not answer for a port now, if it does not.
     pub fn trouble(&self, port: &str) -> Option<String> {
         self.troubles.lock().expect("nobody panics while holding it").get(port).cloned()
+    }
+
+    /// Where the switch saw the node of a port before it was last cut off, as far as it tells.
+    pub fn place(&self, port: &str) -> Option<Place> {
+        self.sightings.lock().expect("nobody panics while holding it").get(port).copied()
     }
 
     /// Where nodes belong; whoever is seen elsewhere is not cut off.
@@ -125,6 +136,7 @@ impl PowerQueue {
             places: self.places.clone(),
             stations: self.stations.clone(),
             troubles: self.troubles.clone(),
+            sightings: self.sightings.clone(),
             last_on: self.last_on.clone(),
             job,
         };
@@ -156,6 +168,7 @@ struct Worker {
     places: Arc<Places>,
     stations: Arc<Mutex<Seen>>,
     troubles: Troubles,
+    sightings: Sightings,
     last_on: Arc<Mutex<Option<Instant>>>,
     job: Job,
 }
@@ -236,10 +249,15 @@ impl Worker {
             if let Err(error) = &read {
                 tracing::debug!(port = %self.job.port.port, %error, "the switch's table of addresses cannot be read");
             }
-            *seen = Some((clock::now(), read.ok().flatten().unwrap_or_default()));
+            *seen = Some((clock::now(), read.ok().flatten()));
         }
-        let stations = seen.as_ref().map_or(&[][..], |(_, stations)| stations);
-        match contradiction(&self.job.port, &self.places, stations) {
+        let table = seen.as_ref().and_then(|(_, stations)| stations.as_deref());
+        let place = place(&self.job.port, &self.places, table);
+        self.sightings
+            .lock()
+            .expect("nobody panics while holding it")
+            .insert(self.job.port.port.clone(), place);
+        match contradiction(&self.job.port, &self.places, table.unwrap_or_default()) {
             Some(seen) => Err(Cause::new(CauseKind::WrongPort, seen)),
             None => Ok(()),
         }
@@ -284,6 +302,17 @@ impl Worker {
             Err(PowerError::Unreachable(why)) => troubles.insert(self.job.port.port.clone(), why.clone()),
             Ok(_) | Err(PowerError::Refused(_)) => troubles.remove(&self.job.port.port),
         };
+    }
+}
+
+/// Where a switch with this table of addresses sees the node that belongs at `own`.
+fn place(own: &Port, places: &Places, table: Option<&[Station]>) -> Place {
+    // One that never shows anybody may keep its table elsewhere.
+    let Some(stations) = table.filter(|stations| !stations.is_empty()) else { return Place::NoTable };
+    let mac = places.iter().find_map(|(mac, place)| (place == own).then_some(mac));
+    match stations.iter().any(|station| Some(&station.mac) == mac && station.port == own.port) {
+        true => Place::AtPort,
+        false => Place::NotInTable,
     }
 }
 
@@ -422,6 +451,11 @@ mod tests {
             contradiction(&port(1), &places, &seen.iter().map(station).collect::<Vec<_>>())
         };
         assert_eq!(check(&[]), None);
+        let station = |mac: &str, at: &str| Station { mac: mac.into(), port: at.into() };
+        let at = |table: Option<&[Station]>| place(&port(1), &places, table);
+        assert_eq!((at(None), at(Some(&[]))), (Place::NoTable, Place::NoTable));
+        assert_eq!(at(Some(&[station("mac-2", "2")])), Place::NotInTable);
+        assert_eq!(at(Some(&[station("mac-2", "2"), station("mac-1", "1")])), Place::AtPort);
         assert_eq!(check(&[("mac-1", 1), ("mac-2", 2)]), None);
         assert_eq!(check(&[("a container of the node", 1)]), None, "users' own addresses say nothing");
         assert_eq!(check(&[("mac-1", 24), ("mac-1", 1)]), None, "seen in two VLANs");

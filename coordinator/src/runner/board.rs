@@ -4,6 +4,7 @@ use super::calendar::Distrust;
 use super::views::{Mark, Views};
 use crate::bus::LiveBoots;
 use crate::clock::UnixMs;
+use crate::domain::boot_evidence::TokenHolder;
 use crate::domain::node::{Node, NodeId};
 use crate::domain::reservation::ReservationId;
 use crate::machine::Live;
@@ -189,6 +190,11 @@ impl Board {
     /// Which boot of each node may speak at the broker now.
     pub fn live_boots(&self) -> watch::Receiver<LiveBoots> {
         self.live_boots.subscribe()
+    }
+
+    /// Who fetched the last token that was given out for this node, in its present deployment. It is shown once it is saved.
+    pub fn token_holder(&self, serial: Serial) -> Option<TokenHolder> {
+        self.by_serial(serial)?.deployment.as_ref()?.live.deployment.token
     }
 
     /// How many deployments ended since the coordinator started.

@@ -2,6 +2,7 @@
 
 use super::Runner;
 use crate::clock;
+use crate::domain::boot_evidence::TokenHolder;
 use crate::domain::node::NodeId;
 use crate::machine::event::{Asked, Sign};
 use crate::store::{Actor, StoreError};
@@ -20,6 +21,15 @@ impl Runner {
             self.seen(id, Sign::BootAsked(asked), None);
         }
         Ok(())
+    }
+
+    /// A node's own firmware asks for its token.
+    pub(super) fn token_fetched(&mut self, serial: Serial, holder: TokenHolder) {
+        if let Some(id) = self.deployment_of(serial) {
+            let TokenHolder { boot, address } = holder;
+            let detail = format!("its firmware fetches the token of boot {boot} at {address}");
+            self.seen(id, Sign::TokenFetched(holder), Some(detail));
+        }
     }
 
     /// The system on a node's card answers, although it should boot the boot root.

@@ -2,18 +2,36 @@
 
 use super::Runner;
 use crate::clock;
+use crate::domain::boot_evidence::CardSighting;
 use crate::domain::card::{CardDid, CardNote, is_the_cards};
 use piseduce_protocol::cause::{Cause, CauseName};
-use piseduce_protocol::id::{DeploymentId, Ticket};
+use piseduce_protocol::id::{BootNumber, DeploymentId, Ticket};
 use piseduce_protocol::report::{CardInfo, Written};
 
 impl Runner {
-    /// An agent said hello with this card.
-    pub(super) fn card_shown(&mut self, id: DeploymentId, card: Option<CardInfo>) {
-        if let Some(held) = self.lives.get_mut(&id) {
+    /// The agent of `boot` said hello with this card. What is to be thought of it, beside the one before.
+    pub(super) fn card_shown(
+        &mut self,
+        id: DeploymentId,
+        boot: BootNumber,
+        card: Option<CardInfo>,
+    ) -> CardSighting {
+        let cid = card.as_ref().and_then(|card| card.cid.clone());
+        let Some(held) = self.lives.get_mut(&id) else {
+            return CardSighting::of(card.is_some(), cid.as_deref(), None);
+        };
+        let is_present = held.live.deployment.boot == boot;
+        let known = self.nodes.get_mut(&held.node);
+        let before = known.as_ref().and_then(|known| known.card.as_deref());
+        let sighting = CardSighting::of(card.is_some(), cid.as_deref(), before);
+        if is_present {
             held.card = card;
+            if let (Some(known), Some(cid)) = (known, cid) {
+                known.card = Some(cid);
+            }
+            self.note_card(id, CardDid::WasSeen);
         }
-        self.note_card(id, CardDid::WasSeen);
+        sighting
     }
 
     /// A copy wrote to the card.

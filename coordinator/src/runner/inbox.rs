@@ -6,6 +6,7 @@ use super::site::Readings;
 use super::{Distrust, Runner};
 use crate::bus::link::Heard;
 use crate::clock::{self, UnixMs};
+use crate::domain::boot_evidence::{CardSighting, TokenHolder};
 use crate::domain::guard::{self, Action, Finding, Guards};
 use crate::domain::node::{NodeId, SwitchId};
 use crate::domain::reservation::Reservation;
@@ -26,6 +27,7 @@ pub(super) enum Message {
     Powered(DeploymentId, Seq, Powered),
     ViewServed(DeploymentId, Seq),
     BootAsked(Serial, Asked),
+    TokenFetched(Serial, TokenHolder),
     CardAnswers(Serial),
     FirstBoot(DeploymentId, Run, FirstBootSign),
     InventoryChanged(Reply),
@@ -135,6 +137,14 @@ impl Handle {
         self.send(Message::BootAsked(serial, asked)).await
     }
 
+    /// A node's own firmware asks for the token of its boot, which is served once this is saved: the board shows it then.
+    ///
+    /// # Errors
+    /// [`RequestError::Ending`].
+    pub async fn token_fetched(&self, serial: Serial, holder: TokenHolder) -> Result<(), RequestError> {
+        self.send(Message::TokenFetched(serial, holder)).await
+    }
+
     /// The system on a node's card answers, although its firmware asked for nothing.
     ///
     /// # Errors
@@ -197,6 +207,7 @@ impl Runner {
             Message::Powered(id, seq, powered) => self.powered(id, seq, powered),
             Message::ViewServed(id, seq) => self.seen(id, Sign::ViewServed(seq), None),
             Message::BootAsked(serial, asked) => self.boot_asked(serial, asked).await?,
+            Message::TokenFetched(serial, holder) => self.token_fetched(serial, holder),
             Message::CardAnswers(serial) => self.card_answers(serial),
             Message::FirstBoot(id, run, sign) => {
                 if let Some(node) = self.lives.get(&id).map(|held| held.node) {
@@ -235,6 +246,10 @@ impl Runner {
     fn powered(&mut self, id: DeploymentId, seq: Seq, powered: Powered) {
         if let Some(node) = self.lives.get(&id).map(|held| held.node) {
             self.set_powered(node, powered.is_on());
+            if let (Some(_), Some(known)) = (powered.is_on(), self.nodes.get(&node)) {
+                let proof = self.outside.port_proof(&known.node);
+                self.seen(id, Sign::PortShown(seq, proof), None);
+            }
         }
         self.seen(id, Sign::Power(seq, powered), None);
     }
@@ -275,6 +290,11 @@ impl Runner {
                     self.seen(id, Sign::StaleAgent, None);
                 }
             }
+            Heard::TokenElsewhere(serial, boot, address) => {
+                if let Some(id) = self.deployment_of(serial) {
+                    self.seen(id, Sign::TokenElsewhere(boot, address), None);
+                }
+            }
             Heard::Lost(serial, boot) => {
                 tracing::debug!(%serial, %boot, "the broker lost the agent's connection")
             }
@@ -290,11 +310,11 @@ impl Runner {
                 }
                 let words = serde_json::to_string(&hello).expect("a hello has text keys only");
                 self.keep_words(id, boot, Some(words), vec![]);
-                self.card_shown(id, hello.card.clone());
+                let card = self.card_shown(id, boot, hello.card.clone());
                 let findings = guard::examine(&hello.model, &hello.bootloader);
-                let detail = described(&hello, &findings, &self.policy.guards);
+                let detail = described(&hello, &card, &findings, &self.policy.guards);
                 let objection = self.policy.guards.objection(&findings);
-                let sign = AgentSign::Hello { boot, kernel: hello.kernel, objection };
+                let sign = AgentSign::Hello { boot, kernel: hello.kernel, objection, card };
                 self.seen(id, Sign::Agent(sign), Some(detail));
             }
             Report::Answer(answer) => self.answered(id, answer),
@@ -365,11 +385,14 @@ fn dated(log: Log) -> Vec<AgentWord> {
 }
 
 /// A hello, for the journal.
-fn described(hello: &Hello, findings: &[Finding], guards: &Guards) -> String {
-    let card = hello.card.as_ref().map_or_else(
+fn described(hello: &Hello, sighting: &CardSighting, findings: &[Finding], guards: &Guards) -> String {
+    let mut card = hello.card.as_ref().map_or_else(
         || "no card".into(),
         |card| format!("card {} of {} bytes", card.cid.as_deref().unwrap_or(&card.device), card.bytes),
     );
+    if let CardSighting::Changed { before, .. } = sighting {
+        card += &format!(", before it was card {before}");
+    }
     let warned = findings.iter().filter(|finding| guards.action(finding) == Action::Warn);
     let warnings: String = warned.map(|finding| format!("; {}: {}", finding.kind, finding.seen)).collect();
     format!("hello: {}, {}, agent {}, {card}{warnings}", hello.model, hello.mac, hello.agent)

@@ -12,6 +12,7 @@ impl Runner {
     pub(super) async fn load_inventory(&mut self) -> Result<(), StoreError> {
         let anew = self.outside.set_switches(self.store.switches().await?);
         let nodes = self.store.nodes().await?;
+        let mut cards = self.store.cards_in_nodes().await?;
         consoles::set(self.outside.consoles(), nodes.iter());
         self.forget_all_but(&nodes.iter().map(|node| node.id).collect());
         self.serials = nodes.iter().map(|node| (node.attributes.serial, node.id)).collect();
@@ -22,6 +23,7 @@ impl Runner {
                 Some(known) => known.node = node,
                 None => {
                     let fresh = Known {
+                        card: cards.remove(&node.attributes.name),
                         node,
                         deployment: None,
                         powered: None,

@@ -88,6 +88,8 @@ struct Known {
     powered: Option<bool>,
     /// What nobody can explain of it, since it was last switched on.
     alarm: Option<String>,
+    /// The card that was last seen in it, by its identification.
+    card: Option<String>,
     journal: JournalId,
 }
 

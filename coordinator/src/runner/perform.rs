@@ -6,6 +6,7 @@ use crate::bus::link::Link;
 use crate::clock::{self, UnixMs};
 use crate::console::Consoles;
 use crate::credentials::Credentials;
+use crate::domain::boot_evidence::{Place, PortProof, PortWitness};
 use crate::domain::deployment::{Deployment, Form};
 use crate::domain::driver::Driver;
 use crate::domain::node::{Node, SwitchId};
@@ -101,6 +102,18 @@ impl Outside {
     /// Why a switch does not answer for a port now, if it does not.
     pub(super) fn trouble(&self, switch: SwitchId, port: &str) -> Option<String> {
         self.queues.get(&switch).and_then(|(_, queue)| queue.trouble(port))
+    }
+
+    /// What is known of a port whose job has just ended well.
+    pub(super) fn port_proof(&self, node: &Node) -> PortProof {
+        let queue = self.queues.get(&node.switch).map(|(_, queue)| queue);
+        let witness = match queue {
+            _ if self.by_hand(node.switch) => PortWitness::Person,
+            Some(queue) if queue.line().driver().reads_back() => PortWitness::Switch,
+            Some(_) | None => PortWitness::Nobody,
+        };
+        let place = queue.and_then(|queue| queue.place(&node.attributes.port)).unwrap_or(Place::NoTable);
+        PortProof { witness, place }
     }
 
     /// The switch of this name.

@@ -66,6 +66,17 @@ impl Store {
         self.write(move |connection| notes.iter().try_for_each(|note| keep(connection, note))).await
     }
 
+    /// The card that was last seen in each node, by the node's name.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn cards_in_nodes(&self) -> Result<BTreeMap<String, String>, StoreError> {
+        let query = "SELECT node, cid FROM cards ORDER BY last_unix_ms, rowid";
+        // Of a node's cards the last one stays.
+        let pair = |row: &Row<'_>| Ok((row.get("node")?, row.get("cid")?));
+        self.read(move |connection| Ok(rows::all(connection, query, (), pair)?.into_iter().collect())).await
+    }
+
     /// All cards with their histories, by their identification.
     ///
     /// # Errors

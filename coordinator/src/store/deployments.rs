@@ -2,7 +2,7 @@
 
 use super::journal::{self, Actor, JournalId};
 use super::schema::{Conflict, StoreError};
-use super::{Store, inventory, lifecycle, rows};
+use super::{Store, boot_evidence, inventory, lifecycle, rows};
 use crate::clock::UnixMs;
 use crate::domain::deployment::{Condition, Deployment};
 use crate::domain::node::{Node, NodeId};
@@ -223,7 +223,8 @@ fn save(connection: &Connection, change: &Change, at: UnixMs) -> Result<Saved, S
         .prepare_cached(
             "UPDATE deployments SET form = :form, run = :run, seq = :seq, boot = :boot, registered = :registered,
                attempt = :attempt, resumed = :resumed, restarts = :restarts, sent_back = :sent_back,
-               kernel = :kernel, script_started = :script_started, evidence = :evidence, owes = :owes,
+               kernel = :kernel, script_started = :script_started, evidence = :evidence,
+               token_boot = :token_boot, token_address = :token_address, boot_evidence = :boot_evidence, owes = :owes,
                owes_now = :owes_now, phase = :phase,
                cause_name = :cause_name, cause_seen = :cause_seen,
                since_ms = CASE WHEN state = :state AND process = :process THEN since_ms ELSE :at END,
@@ -241,6 +242,9 @@ fn save(connection: &Connection, change: &Change, at: UnixMs) -> Result<Saved, S
                 ":resumed": deployment.resumed,
                 ":restarts": deployment.restarts,
                 ":sent_back": deployment.sent_back,
+                ":token_boot": deployment.token.map(|holder| holder.boot.0),
+                ":token_address": deployment.token.map(|holder| holder.address.to_string()),
+                ":boot_evidence": boot_evidence::column(&deployment.boot_evidence),
                 ":kernel": deployment.kernel.as_ref().map(|kernel| &kernel.0),
                 ":script_started": deployment.script_started,
                 ":evidence": deployment.evidence.map(crate::domain::deployment::Evidence::name),

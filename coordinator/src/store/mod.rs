@@ -4,6 +4,7 @@
 //! A job that returned `Ok` is on disk. Nothing here decides anything; see [`schema`] for the tables,
 //! [`rows`] for how a deployment becomes a row, [`journal`] for the record of every change.
 
+mod boot_evidence;
 mod cards;
 mod deployments;
 mod examine;

@@ -1,6 +1,7 @@
 //! A deployment as a row and back: by hand, once each way. State names and phases are text, so that a
 //! person with `sqlite3` can read what happened.
 
+use super::boot_evidence;
 use super::schema::StoreError;
 use crate::domain::deployment::{
     Active, Condition, Deployment, Evidence, Form, Owed, Phase, Purpose, Rest, Resting, Then,
@@ -122,6 +123,8 @@ pub(super) fn deployment(row: &Row<'_>) -> Result<Deployment, StoreError> {
         kernel: kernel.map(KernelId),
         script_started: row.get("script_started")?,
         evidence: evidence.map(|name| evidence_from(&name)).transpose()?,
+        token: boot_evidence::token(row)?,
+        boot_evidence: boot_evidence::read(row)?,
         owes: owes(row)?,
         condition: condition(row)?,
     })

@@ -13,8 +13,12 @@ pub(super) const BUSY_MAX: Duration = Duration::from_secs(20);
 const LOG_BYTES_KEPT: u32 = 4 << 20;
 
 /// One entry a version; an entry is never changed once released.
-pub(super) const MIGRATIONS: [&str; 3] =
-    [include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
+pub(super) const MIGRATIONS: [&str; 4] = [
+    include_str!("schema_1.sql"),
+    include_str!("schema_2.sql"),
+    include_str!("schema_3.sql"),
+    include_str!("schema_4.sql"),
+];
 
 /// What goes wrong with the store.
 #[derive(Debug, thiserror::Error)]

@@ -7,6 +7,7 @@ use piseduce_protocol::boot::client_id;
 use piseduce_protocol::id::{BootNumber, Serial};
 use piseduce_protocol::topic::{Site, Topic};
 use std::future::pending;
+use std::net::IpAddr;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
 pub(crate) struct Words;
 
 impl Doorkeeper for Words {
-    fn admit<'a>(&'a self, login: &'a Login) -> Admission<'a> {
+    fn admit<'a>(&'a self, login: &'a Login, _: IpAddr) -> Admission<'a> {
         Box::pin(async move {
             let serial = login.user_name.parse::<Serial>();
             match (login.user_name.as_str(), login.password.as_str()) {

@@ -66,6 +66,7 @@ fn reports_of_an_earlier_run_boot_and_number_change_nothing() {
         boot: BootNumber(5),
         kernel: KernelId("old".into()),
         objection: None,
+        card: CardSighting::Unidentified,
     }));
     bench.see(Sign::Power(piseduce_protocol::id::Seq(1), Powered::Off));
     assert_eq!(bench.live.deployment, before);

@@ -1,11 +1,15 @@
 //! The machine by itself, on a bench: events in, effects out, time by hand.
 
 mod course;
+mod evidence;
 mod release;
 mod silence;
 mod ways_back;
 
 use piseduce_coordinator::clock::Instant;
+use piseduce_coordinator::domain::boot_evidence::{
+    AgentWitness, CardSighting, EvidenceStanding, Place, PortProof, PortWitness, TokenHolder,
+};
 use piseduce_coordinator::domain::deployment::{Condition, Deployment, Evidence, Form, Owed, Phase};
 use piseduce_coordinator::machine::effect::Ask;
 use piseduce_coordinator::machine::event::{AgentSign, Asked, Event, FirstBootSign, Powered, Request, Sign};
@@ -15,8 +19,14 @@ use piseduce_protocol::command::{PartSize, Verify, Wipe};
 use piseduce_protocol::id::{BootNumber, DeploymentId, Hash, Run, Ticket};
 use piseduce_protocol::report::{Answer, KernelId, Outcome, Progress, Standing};
 use piseduce_protocol::state::{Process, State};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Where the bench's node fetches its token.
+pub(crate) const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 11));
+/// Where somebody else is.
+pub(crate) const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 66));
 
 /// One deployment on a bench: events in, effects out, time by hand.
 #[derive(Clone)]
@@ -137,16 +147,18 @@ impl Bench {
     }
 }
 
-const BOOT: [fn(&Deployment) -> Event; 5] = [
+const BOOT: [fn(&Deployment) -> Event; 6] = [
     |now| Event::Seen(Sign::ViewServed(now.seq)),
     |now| Event::Seen(Sign::Power(now.seq, Powered::Off)),
     |_| Event::Seen(Sign::Admitted),
     |now| Event::Seen(Sign::Power(now.seq, Powered::On)),
+    |now| Event::Seen(Sign::TokenFetched(TokenHolder { boot: now.boot, address: ADDRESS })),
     |now| {
         Event::Seen(Sign::Agent(AgentSign::Hello {
             boot: now.boot,
             kernel: KernelId("k".into()),
             objection: None,
+            card: CardSighting::Unidentified,
         }))
     },
 ];

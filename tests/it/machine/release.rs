@@ -108,7 +108,12 @@ fn a_card_that_cannot_be_wiped_and_a_second_kernel_quarantine_the_node() {
     assert_eq!((bench.state(), bench.cause()), (State::Quarantined, Some(CauseKind::CardError)));
     let mut bench = wiping();
     let boot = bench.live.deployment.boot;
-    bench.see(Sign::Agent(AgentSign::Hello { boot, kernel: KernelId("another".into()), objection: None }));
+    bench.see(Sign::Agent(AgentSign::Hello {
+        boot,
+        kernel: KernelId("another".into()),
+        objection: None,
+        card: CardSighting::Unidentified,
+    }));
     switch_off(&mut bench);
     assert_eq!((bench.state(), bench.cause()), (State::Quarantined, Some(CauseKind::IdentityConflict)));
 }
@@ -184,7 +189,7 @@ fn a_wipe_that_is_owed_comes_before_another_users_first_byte_and_never_twice() {
     let owes = Owed { wipe: Wipe::Discard, due: true };
     let mut bench = Bench::open();
     bench.live.deployment.owes = Some(owes);
-    happy_path()[..6].iter().for_each(|make| bench.step(*make));
+    happy_path()[..7].iter().for_each(|make| bench.step(*make));
     assert_eq!(bench.asked_for(), Ask::Wipe(Wipe::Discard));
     assert_eq!(bench.live.deployment.process(), Process::Deploy);
     // A restart comes back to it.
@@ -203,7 +208,7 @@ fn a_wipe_that_is_owed_comes_before_another_users_first_byte_and_never_twice() {
 fn the_same_user_does_not_wait_for_the_wipe_of_their_own_card() {
     let mut bench = Bench::open();
     bench.live.deployment.owes = Some(Owed { wipe: Wipe::Zero, due: false });
-    happy_path()[..6].iter().for_each(|make| bench.step(*make));
+    happy_path()[..7].iter().for_each(|make| bench.step(*make));
     assert_eq!(bench.state(), State::EnvCopy);
 }
 
@@ -212,16 +217,22 @@ fn what_a_guard_objects_to_is_neither_written_nor_freed() {
     let cause = Cause::new(CauseKind::BootOrderUnreachable, "0xf41");
     let hello = |bench: &Bench| {
         let (boot, objection) = (bench.live.deployment.boot, Some(cause.clone()));
-        Sign::Agent(AgentSign::Hello { boot, kernel: KernelId("k".into()), objection })
+        Sign::Agent(AgentSign::Hello {
+            boot,
+            kernel: KernelId("k".into()),
+            objection,
+            card: CardSighting::Unidentified,
+        })
     };
     let mut bench = Bench::in_state(State::NfsBootOn);
+    bench.step(BOOT[4]);
     bench.see(hello(&bench));
     assert_eq!((bench.state(), bench.cause()), (State::Failed, Some(CauseKind::BootOrderUnreachable)));
     assert!(!bench.effects.iter().any(|effect| matches!(effect, Effect::Command(..))), "{:?}", bench.effects);
 
     let mut bench = Bench::in_state(State::Deployed);
     bench.ask(Request::Destroy);
-    for make in &BOOT[..4] {
+    for make in &BOOT[..5] {
         bench.step(*make);
     }
     assert_eq!(bench.state(), State::NfsBootOn);

@@ -123,7 +123,12 @@ fn an_agent_that_restarted_gets_its_command_again_and_a_second_kernel_ends_the_r
     let mut bench = Bench::in_state(State::EnvCopy);
     let boot = bench.live.deployment.boot;
     let hello = |kernel: &str| {
-        Sign::Agent(AgentSign::Hello { boot, kernel: KernelId(kernel.into()), objection: None })
+        Sign::Agent(AgentSign::Hello {
+            boot,
+            kernel: KernelId(kernel.into()),
+            objection: None,
+            card: CardSighting::Unidentified,
+        })
     };
     let before = bench.live.deployment.clone();
     bench.see(hello("k"));

@@ -48,7 +48,9 @@ fn of_node(node: &NodeView) -> Option<AlarmView> {
 fn of_network(alarm: &Alarm, times: Times, seen_at: &SeenAt) -> AlarmView {
     let (switch, port) = seen_at.place(alarm.mac.as_deref());
     let node = match &alarm.trouble {
-        Trouble::TakenAddress(Holder::Node(node)) => Some(node.clone()),
+        Trouble::TakenAddress(Holder::Node(node))
+        | Trouble::Stranger { node, .. }
+        | Trouble::LeakedToken { node } => Some(node.clone()),
         Trouble::TakenAddress(Holder::Head) | Trouble::ForeignDhcp | Trouble::RefusedAddress => None,
     };
     AlarmView {

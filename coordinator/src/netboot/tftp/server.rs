@@ -22,6 +22,9 @@ use tokio::task::JoinSet;
 
 /// So many questions are at the desk, and maybe wait for the disk, at once.
 const AT_DESK_MAX: usize = 64;
+/// For how long, and how often, the desk is asked again for what it answers later.
+const LATER_MAX: Duration = Duration::from_secs(1);
+const LATER_EVERY: Duration = Duration::from_millis(20);
 /// After an error that may pass, such as no memory for a moment.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -181,17 +184,15 @@ impl<H: House> Service<H> {
             Neighbour::Unclear => return,
         };
         let ReadRequest { name, options } = read;
-        let permit = self.at_desk.acquire().await.expect("it is never closed");
-        let (service, of) = (self.clone(), mac.clone());
-        let asking = tokio::task::spawn_blocking(move || {
-            let answer = service.desk.answer(address, of.as_deref(), &name, clock::now());
-            tracing::debug!(client = %peer.client, mac = of, name, ?answer, "TFTP");
-            let content = service.content(&answer);
-            (answer, content)
-        });
-        let (answer, content) =
-            asking.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-        drop(permit);
+        let asked_until = clock::now() + LATER_MAX;
+        let (answer, content) = loop {
+            match self.clone().ask_desk(peer, mac.clone(), name.clone()).await {
+                // A firmware that gets no answer asks again.
+                (Answer::Later, _) if clock::now() >= asked_until => return,
+                (Answer::Later, _) => tokio::time::sleep(LATER_EVERY).await,
+                answered => break answered,
+            }
+        };
         let content = match content {
             Ok(content) => content,
             Err(why) => {
@@ -214,6 +215,26 @@ impl<H: House> Service<H> {
         }
     }
 
+    /// What the desk says, and what is to be sent for it.
+    async fn ask_desk(
+        self: Arc<Self>,
+        peer: Peer,
+        mac: Option<String>,
+        name: String,
+    ) -> (Answer, Result<Content, Refusal>) {
+        let service = self.clone();
+        let permit = self.at_desk.acquire().await.expect("it is never closed");
+        let asking = tokio::task::spawn_blocking(move || {
+            let answer = service.desk.answer(peer.client.ip(), mac.as_deref(), &name, clock::now());
+            tracing::debug!(client = %peer.client, mac, name, ?answer, "TFTP");
+            let content = service.content(&answer);
+            (answer, content)
+        });
+        let asked = asking.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        drop(permit);
+        asked
+    }
+
     /// What is sent for an answer. Waits for the disk.
     fn content(&self, answer: &Answer) -> Result<Content, Refusal> {
         match answer {
@@ -222,7 +243,7 @@ impl<H: House> Service<H> {
                 unreadable(file, &error);
                 Refusal::NotFound
             }),
-            Answer::NotFound => Err(Refusal::NotFound),
+            Answer::NotFound | Answer::Later => Err(Refusal::NotFound),
             Answer::Refused => Err(Refusal::Forbidden),
         }
     }

@@ -5,7 +5,9 @@ mod client;
 use super::{Server, Table};
 use crate::clock;
 use crate::credentials::Credentials;
+use crate::domain::boot_evidence::TokenHolder;
 use crate::machine::event::Asked;
+use crate::netboot::alarm::Wanted;
 use crate::netboot::boot_root::Whom;
 use crate::netboot::desk::{Desk, House, Known};
 use crate::netboot::question::Whose;
@@ -56,6 +58,11 @@ impl House for Boards {
     fn asked(&self, _: Serial, asked: Asked) {
         self.0.lock().unwrap().push(asked);
     }
+    fn token_holder(&self, _: Serial) -> Option<TokenHolder> {
+        None
+    }
+    fn token_asked(&self, _: Serial, _: TokenHolder) {}
+    fn refused(&self, _: &Known, _: IpAddr, _: Option<&str>, _: Wanted) {}
 }
 
 struct Bench {
