@@ -9,6 +9,7 @@ pub mod boot_root;
 pub mod cards;
 pub mod console;
 pub mod coordinator;
+pub mod disk;
 pub mod dnsmasq;
 pub mod false_agent;
 pub mod firmware;

@@ -48,6 +48,33 @@ fn a_reservation_ends_with_its_deployed_node_once_the_clock_is_believed() {
 }
 
 #[test]
+fn a_coordinator_that_starts_years_ahead_ends_nothing_until_its_clock_is_confirmed() {
+    let mut lab = Lab::new(1);
+    lab.deploy(&[]);
+    let id = lab.wait_for(0, State::Deployed, 60.0).id;
+    lab.coordinator.kill();
+    lab.coordinator.set_clock("+10y").unwrap();
+    lab.coordinator.resume().unwrap();
+    wait_for_distrust(&lab, "made a step forward of");
+    let refused = lab.coordinator.cli(USER, &["reserve", "pi-1", "--for", "1h"]).unwrap_err().to_string();
+    assert!(refused.contains("`piseduce clock confirm`"), "{refused}");
+    lab.coordinator.kill();
+    lab.coordinator.resume().unwrap();
+    wait_for_distrust(&lab, "made a step forward of");
+    assert_eq!(lab.status(0).unwrap().state, State::Deployed);
+    // Set right and confirmed at once, before anybody has read the clock again.
+    lab.coordinator.set_clock("+0").unwrap();
+    lab.coordinator.cli(ADMIN, &["clock", "confirm"]).unwrap();
+    assert_eq!(distrust(&lab), None);
+    assert_eq!(lab.status(0).unwrap().id, id);
+    // No reservation begins under a step that nobody has noticed yet.
+    lab.coordinator.set_clock("+10y").unwrap();
+    let refused = lab.coordinator.cli(USER, &["reserve", "pi-1", "--for", "1h"]).unwrap_err().to_string();
+    assert!(refused.contains("made a step forward of"), "{refused}");
+    assert_eq!(lab.status(0).unwrap().state, State::Deployed);
+}
+
+#[test]
 fn nothing_is_reserved_or_ended_by_a_clock_that_is_behind() {
     let mut lab = Lab::with_limits(1, "hold_s = 2\n");
     lab.coordinator.kill();

@@ -1,5 +1,6 @@
 //! What survives: every deployment comes back as it was saved, and nobody holds what another holds.
 
+mod full;
 mod told;
 
 use crate::machine::{Bench, happy_path};
@@ -31,6 +32,11 @@ impl Shelf {
     async fn with_nodes(count: u64) -> Shelf {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("store.sqlite")).unwrap();
+        Shelf { directory, ..Shelf::in_store(store, count).await }
+    }
+
+    async fn in_store(store: Store, count: u64) -> Shelf {
+        let directory = tempfile::tempdir().unwrap();
         for name in ["ann", "bob"] {
             let user = User { name: name.into(), role: Role::User };
             store.add_user(user, Token::hash(name), NOW, Actor::Machine, || Ok(())).await.unwrap();

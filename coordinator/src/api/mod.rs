@@ -98,4 +98,7 @@ pub struct CoordinatorView {
     /// Why the head's clock is not believed: then no reservation begins or ends.
     #[serde(default)]
     pub clock: Option<String>,
+    /// Why the disk takes nothing: then requests are refused.
+    #[serde(default)]
+    pub disk: Option<String>,
 }

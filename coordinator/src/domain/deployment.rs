@@ -245,6 +245,11 @@ impl Deployment {
         }
     }
 
+    /// Its node has another board now, which was given boot numbers up to this one before.
+    pub fn count_boots_from(&mut self, given: BootNumber) {
+        self.boot = self.boot.max(given);
+    }
+
     /// The state's name.
     pub fn state(&self) -> State {
         match &self.condition {

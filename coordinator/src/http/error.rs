@@ -5,12 +5,13 @@ use super::transport::TooSlow;
 use crate::api::ErrorBody;
 use crate::machine::Refusal;
 use crate::runner::{Distrust, RequestError};
-use crate::store::{Conflict, StoreError};
+use crate::store::{Conflict, DiskTrouble, StoreError};
 use axum::Json;
 use axum::extract::rejection::{BytesRejection, JsonRejection, QueryRejection};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use std::collections::BTreeSet;
+use std::io;
 
 /// Of a name in a request so many characters are told back.
 const SHOWN_CHARACTERS_MAX: usize = 200;
@@ -115,17 +116,30 @@ impl ApiError {
         ApiError::new(StatusCode::BAD_GATEWAY, "unavailable", message, hint)
     }
 
-    pub(super) fn ours(error: &dyn std::error::Error) -> Self {
+    pub(super) fn ours(error: &(dyn std::error::Error + 'static)) -> Self {
         let mut text = error.to_string();
+        let mut has_no_room = is_full(error);
         let mut source = error.source();
         while let Some(next) = source {
             text = format!("{text}: {next}");
+            has_no_room |= is_full(next);
             source = next.source();
+        }
+        if has_no_room {
+            let hint =
+                "make room on the head, for example by `piseduce environment remove NAME`, and try again";
+            return ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", text, hint);
         }
         tracing::error!(error = text, "request failed");
         let hint = "this is the coordinator's trouble, not yours: see its log";
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the coordinator failed", hint)
     }
+}
+
+/// Whether a file system has no room, of which there may be others than the store's.
+fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+    error.downcast_ref::<io::Error>().is_some_and(|error| full.contains(&error.kind()))
 }
 
 impl From<Conflict> for ApiError {
@@ -195,6 +209,7 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Conflict(conflict) => conflict.into(),
+            StoreError::Disk(trouble) => trouble.into(),
             other => ApiError::ours(&other),
         }
     }
@@ -206,6 +221,18 @@ impl From<Refusal> for ApiError {
     }
 }
 
+impl From<DiskTrouble> for ApiError {
+    fn from(trouble: DiskTrouble) -> Self {
+        let (status, code) = match &trouble {
+            DiskTrouble::Full { .. } => (StatusCode::INSUFFICIENT_STORAGE, "disk_full"),
+            DiskTrouble::ReadOnly { .. } | DiskTrouble::Failed { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "disk_failed")
+            }
+        };
+        ApiError::new(status, code, trouble.to_string(), trouble.hint())
+    }
+}
+
 impl From<RequestError> for ApiError {
     fn from(error: RequestError) -> Self {
         let message = error.to_string();
@@ -213,6 +240,7 @@ impl From<RequestError> for ApiError {
             RequestError::Refused(refusal) => refusal.into(),
             RequestError::Conflict(conflict) => conflict.into(),
             RequestError::Clock(why) => ApiError::conflict("clock", message, clock_hint(why)),
+            RequestError::Disk(trouble) => trouble.into(),
             RequestError::Ending => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "ending", message, ""),
         }
     }
@@ -223,7 +251,7 @@ fn clock_hint(why: Distrust) -> &'static str {
         Distrust::Unsynchronised => {
             "wait for NTP, or let the coordinator trust its clock: [clock] trust_unsynchronised = true"
         }
-        Distrust::Behind { .. } | Distrust::Stepped { .. } => {
+        Distrust::Behind { .. } | Distrust::Stepped { .. } | Distrust::Jumped { .. } => {
             "set the head's clock; an administrator whose clock is right says so with `piseduce clock confirm`"
         }
     }
@@ -276,5 +304,20 @@ pub(super) async fn unknown_method(method: Method, uri: Uri) -> ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         (self.status, Json(self.body)).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netboot::card_files::CardFilesError;
+
+    #[test]
+    fn whichever_disk_is_full_is_told_in_words() {
+        let source = io::Error::from_raw_os_error(28);
+        let error = CardFilesError::Io { action: "write", path: "/srv/card-files/x".into(), source };
+        let told = ApiError::from(error);
+        assert_eq!((told.status, told.body.code.as_str()), (StatusCode::INSUFFICIENT_STORAGE, "disk_full"));
+        assert!(told.body.message.starts_with("failed to write /srv/card-files/x: No space left"));
     }
 }

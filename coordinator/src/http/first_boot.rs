@@ -13,7 +13,7 @@ use axum::Router;
 use axum::extract::{ConnectInfo, State};
 use axum::http::StatusCode;
 use axum::routing::post;
-use piseduce_protocol::id::{DeploymentId, Run};
+use piseduce_protocol::id::{DeploymentId, Hash, Run};
 use std::net::SocketAddr;
 
 /// The longest end of a script's output that is kept, in bytes.
@@ -39,7 +39,7 @@ async fn report(
     };
     let (deployment, run) = (DeploymentId(deployment), Run(run));
     check_board(&shared, deployment, peer)?;
-    content(&shared, proof, deployment, run, &body)?;
+    content(&shared, proof, deployment, run, &body).await?;
     shared.runner.first_boot(deployment, run, sign).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -52,7 +52,7 @@ async fn finished(
 ) -> Result<StatusCode, ApiError> {
     let (deployment, run) = (DeploymentId(deployment), Run(run));
     check_board(&shared, deployment, peer)?;
-    let output = content(&shared, Proof::FirstBoot, deployment, run, &body)?;
+    let output = content(&shared, Proof::FirstBoot, deployment, run, &body).await?;
     let output = output[output.len().saturating_sub(OUTPUT_BYTES_MAX)..].to_vec();
     if shared.store.deployment(deployment).await?.is_some_and(|stored| stored.deployment.run == run) {
         shared.store.keep_output(deployment, run, code, output, clock::unix_ms()).await?;
@@ -70,7 +70,7 @@ fn check_board(shared: &Shared, deployment: DeploymentId, peer: SocketAddr) -> R
 }
 
 /// What follows the token in a body whose token is right.
-fn content<'a>(
+async fn content<'a>(
     shared: &Shared,
     proof: Proof,
     deployment: DeploymentId,
@@ -78,9 +78,14 @@ fn content<'a>(
     body: &'a [u8],
 ) -> Result<&'a [u8], ApiError> {
     let end = body.iter().position(|byte| *byte == b'\n').unwrap_or(body.len());
-    let expected = shared.credentials.card_token(proof, deployment, run);
+    // What the card was told, which is not what today's site key would tell it when the head was restored.
+    let expected = match shared.store.card_proofs(deployment, run).await? {
+        Some(proofs) if proof == Proof::Booted => proofs.booted,
+        Some(proofs) => proofs.first_boot,
+        None => return Err(ApiError::forbidden("the card of this run was never configured")),
+    };
     // Comparing hashes takes the same time wherever the tokens differ.
-    if blake3::hash(body[..end].trim_ascii()) != blake3::hash(expected.as_bytes()) {
+    if blake3::hash(&Hash::of(body[..end].trim_ascii()).0) != blake3::hash(&expected.0) {
         return Err(ApiError::forbidden("the first line is not the token of this run"));
     }
     Ok(body.get(end + 1..).unwrap_or_default())

@@ -70,7 +70,8 @@ pub(super) fn deployment(shared: &Shared, stored: &StoredDeployment) -> Deployme
     let status = live.and_then(|known| known.status().deployment).unwrap_or_else(|| status(stored));
     let now = &stored.deployment;
     let keyed = now.form.as_ref().filter(|form| form.reports && now.registered >= State::SystemConf);
-    let host_key = keyed.map(|_| shared.credentials.host_key(now.id, now.run));
+    // The key that the card got. It follows from the site key of that day, so only the store knows it.
+    let host_key = keyed.and(stored.host_key.as_ref());
     DeploymentView {
         node: stored.node.attributes.name.clone(),
         status,
@@ -79,10 +80,8 @@ pub(super) fn deployment(shared: &Shared, stored: &StoredDeployment) -> Deployme
         evidence: now.evidence.map(Evidence::name).map(Into::into),
         boot_evidence: boot_evidence(&now.boot_evidence),
         until_unix_ms: stored.until.0,
-        known_hosts: host_key
-            .as_ref()
-            .map(|pair| format!("{} {}", stored.node.attributes.name, pair.0.public)),
-        fingerprint: host_key.map(|pair| pair.1.clone()),
+        known_hosts: host_key.map(|key| format!("{} {key}", stored.node.attributes.name)),
+        fingerprint: host_key.map(|key| fingerprint(key)),
     }
 }
 
@@ -189,13 +188,17 @@ pub(super) fn attributes(attributes: NodeAttributes) -> NodeEntry {
     }
 }
 
+/// An SSH key as `ssh` shows it.
+fn fingerprint(key: &str) -> String {
+    match ssh_key::PublicKey::from_openssh(key) {
+        Ok(key) => key.fingerprint(ssh_key::HashAlg::Sha256).to_string(),
+        // Keys are checked when a form is sent; whatever else got in is not shown.
+        Err(_) => "not a key".into(),
+    }
+}
+
 /// A form without password and keys; with the script only for who asked for it.
 pub(super) fn form(form: &Form, with_script: bool) -> FormView {
-    let fingerprint = |key: &String| match ssh_key::PublicKey::from_openssh(key) {
-        Ok(key) => key.fingerprint(ssh_key::HashAlg::Sha256).to_string(),
-        // Keys are checked when the form is sent; whatever else got in is not shown.
-        Err(_) => "not a key".into(),
-    };
     let script = form.script.as_ref();
     FormView {
         environment: form.environment.clone(),
@@ -203,7 +206,7 @@ pub(super) fn form(form: &Form, with_script: bool) -> FormView {
         reports: form.reports,
         part_size: form.part_size,
         has_password: form.password_hash.is_some(),
-        ssh_keys: form.ssh_keys.iter().map(fingerprint).collect(),
+        ssh_keys: form.ssh_keys.iter().map(|key| fingerprint(key)).collect(),
         script_bytes: script.map(Vec::len),
         script_hash: script.map(|script| Hash::of(script)),
         script: script.filter(|_| with_script).map(|script| String::from_utf8_lossy(script).into_owned()),

@@ -91,6 +91,11 @@ impl Live {
         }
     }
 
+    /// Nothing could be decided until `now`: the time since it was last counted counts for nothing.
+    pub fn forgive_until(&mut self, now: Instant) {
+        self.clocks.counted_to = now;
+    }
+
     /// When the next deadline falls due if nothing happens; none while clocks stand still or nothing is due.
     pub fn deadline(&self, moment: Moment, policy: &Policy) -> Option<Instant> {
         let active = self.deployment.active()?;

@@ -10,7 +10,7 @@ use crate::domain::reservation::ReservationId;
 use crate::machine::Live;
 use crate::netboot::card_files::Owner;
 use crate::netboot::view::{View, view};
-use crate::store::JournalId;
+use crate::store::{DiskTrouble, JournalId};
 use piseduce_protocol::id::{BootNumber, DeploymentId, Serial};
 use piseduce_protocol::report::Progress;
 use piseduce_protocol::status::{DeploymentStatus, NodeStatus, SCHEMA};
@@ -114,9 +114,19 @@ pub struct Board {
     link_is_up: Arc<AtomicBool>,
     ended: Arc<watch::Sender<u64>>,
     recovery: Arc<RwLock<Option<String>>>,
+    unsaved: Arc<watch::Sender<Option<DiskTrouble>>>,
 }
 
 impl Board {
+    /// Why the runner waits: what it decided cannot be saved.
+    pub fn unsaved(&self) -> watch::Receiver<Option<DiskTrouble>> {
+        self.unsaved.subscribe()
+    }
+
+    pub(super) fn set_unsaved(&self, trouble: Option<DiskTrouble>) {
+        self.unsaved.send_replace(trouble);
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Views> {
         self.nodes.read().expect("nobody panics while holding the board")
     }

@@ -1,26 +1,24 @@
 //! What nodes' firmware says: signs of life, and an alarm when one speaks that should be without power.
 
 use super::Runner;
-use crate::clock;
 use crate::domain::boot_evidence::TokenHolder;
 use crate::domain::node::NodeId;
 use crate::machine::event::{Asked, Sign};
-use crate::store::{Actor, StoreError};
+use crate::store::Actor;
 use piseduce_protocol::id::Serial;
 
 impl Runner {
     /// A node's firmware asked for something.
-    pub(super) async fn boot_asked(&mut self, serial: Serial, asked: Asked) -> Result<(), StoreError> {
-        let Some(node) = self.serials.get(&serial).copied() else { return Ok(()) };
+    pub(super) fn boot_asked(&mut self, serial: Serial, asked: Asked) {
+        let Some(node) = self.serials.get(&serial).copied() else { return };
         if self.is_dark(node) {
-            self.raise_alarm(node).await?;
+            self.raise_alarm(node);
         }
         if let Some(id) = self.deployment_of(serial)
             && self.is_explained(node, asked)
         {
             self.seen(id, Sign::BootAsked(asked), None);
         }
-        Ok(())
     }
 
     /// A node's own firmware asks for its token.
@@ -45,10 +43,10 @@ impl Runner {
     }
 
     /// The node hangs on another port than the one registered for it, or somebody else speaks in its name.
-    async fn raise_alarm(&mut self, node: NodeId) -> Result<(), StoreError> {
-        let Some(known) = self.nodes.get_mut(&node) else { return Ok(()) };
+    fn raise_alarm(&mut self, node: NodeId) {
+        let Some(known) = self.nodes.get_mut(&node) else { return };
         if known.alarm.is_some() {
-            return Ok(());
+            return;
         }
         let attributes = &known.node.attributes;
         let text = format!(
@@ -57,8 +55,7 @@ impl Runner {
         );
         tracing::warn!("{text}");
         known.alarm = Some(text.clone());
-        self.store.note(clock::unix_ms(), Actor::Machine, "alarm", text).await?;
+        self.turn.notes.push((Actor::Machine, "alarm", text));
         self.show(node);
-        Ok(())
     }
 }

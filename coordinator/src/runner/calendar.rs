@@ -6,15 +6,21 @@ use crate::clock::{self, Instant, UnixMs};
 use crate::clock_trust::is_synchronised;
 use crate::domain::deployment::{Active, Condition, Purpose, Resting};
 use crate::machine::event::{Event, Request};
-use crate::store::{Actor, ClockStep, StoreError};
+use crate::store::{Actor, ClockKept, ClockStep};
 use std::time::Duration;
 
 /// How far behind the latest time that this site has seen the head's clock may be and still be believed.
 const BACKWARDS_MAX: Duration = Duration::from_secs(5);
 /// A clock that gains more than this at once has made a step.
 const FORWARDS_MAX: Duration = Duration::from_secs(10 * 60);
-/// For how long a step ends nothing, unless an administrator says that it is right.
+/// For how long a step of a clock that something keeps right ends nothing, unless an administrator says that it is right.
 const HOLD: Duration = Duration::from_secs(3600);
+/// A clock that nothing keeps right and that has gained more than this while no coordinator ran has made a step.
+const AWAY_MAX: Duration = Duration::from_secs(3600);
+/// The same for one that something keeps right: a head may be away for a season, but not for years.
+const AWAY_SYNCHRONISED_MAX: Duration = Duration::from_secs(60 * 24 * 3600);
+/// What was seen of the clock is kept this often while it is believed.
+const KEEP_EVERY: Duration = Duration::from_secs(10 * 60);
 
 /// What the clocks show at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +42,7 @@ pub enum Distrust {
         /// The latest time seen.
         latest: UnixMs,
     },
-    /// It made a step.
+    /// It made a step, and something keeps it right.
     #[error(
         "the head's clock made a step forward of {}; reservations end again from {}",
         humantime::format_duration(Duration::from_secs(.by.as_secs())),
@@ -48,6 +54,16 @@ pub enum Distrust {
         /// When the step is believed.
         until: UnixMs,
     },
+    /// It made a step, and nothing keeps it right: nobody knows which time is right.
+    #[error(
+        "the head's clock made a step forward of {}, and nothing keeps it right; no reservation ends until somebody \
+         confirms it",
+        humantime::format_duration(Duration::from_secs(.by.as_secs()))
+    )]
+    Jumped {
+        /// How far.
+        by: Duration,
+    },
 }
 
 /// What is known of the head's calendar.
@@ -55,78 +71,131 @@ pub enum Distrust {
 pub(super) struct Calendar {
     /// Whether a clock that nothing keeps right is believed.
     trust_unsynchronised: bool,
-    /// The latest calendar time that this site has seen.
-    latest: UnixMs,
+    /// What a restarted coordinator goes on from.
+    known: ClockKept,
+    /// What of it is in the store.
+    kept: ClockKept,
     last: Option<Reading>,
-    /// A step that is not believed yet; a restarted coordinator goes on doubting it.
-    pub(super) step: Option<ClockStep>,
 }
 
 impl Calendar {
     pub(super) fn new(trust_unsynchronised: bool) -> Self {
-        Calendar { trust_unsynchronised, latest: UnixMs::default(), last: None, step: None }
+        let known = ClockKept::default();
+        Calendar { trust_unsynchronised, known, kept: known, last: None }
+    }
+
+    /// Goes on from what was kept, and from when the last journal entry was written.
+    pub(super) fn remember(&mut self, kept: ClockKept, last_entry: UnixMs) {
+        (self.known, self.kept) = (kept, kept);
+        self.seen(last_entry);
     }
 
     /// Something happened at `at`: no right clock shows less from now on.
     pub(super) fn seen(&mut self, at: UnixMs) {
-        self.latest = self.latest.max(at);
+        self.known.latest = self.known.latest.max(at);
+        self.known.reference = self.known.reference.max(at);
     }
 
     /// Takes a reading; returns why the calendar is not to be believed.
     pub(super) fn read(&mut self, now: Reading) -> Option<Distrust> {
-        let trusts = |reading: &Reading| reading.synchronised || self.trust_unsynchronised;
-        // A clock that becomes right by its first step is believed: what it showed before never was.
-        if let Some(last) = self.last.filter(trusts) {
-            let gained = Duration::from_millis(now.unix.0.saturating_sub(last.unix.0));
-            let by = gained.saturating_sub(now.at.since(last.at));
-            if by > FORWARDS_MAX {
-                self.step = Some(ClockStep { by, until: now.unix + HOLD });
-            }
+        if let Some(by) = self.step_before(now) {
+            let until = now.synchronised.then(|| now.unix + HOLD);
+            self.known.step = Some(ClockStep { by, at: now.unix, until });
         }
         self.last = Some(now);
-        if !trusts(&now) {
+        if !self.trusts(now) {
             return Some(Distrust::Unsynchronised);
         }
-        if now.unix + BACKWARDS_MAX < self.latest {
-            return Some(Distrust::Behind { latest: self.latest });
+        if now.unix + BACKWARDS_MAX < self.known.reference {
+            return Some(Distrust::Behind { latest: self.known.reference });
         }
-        // A clock that went back where it was takes its step back.
-        let has_begun = |step: &ClockStep| now.unix + HOLD + FORWARDS_MAX > step.until;
-        self.step = self.step.filter(|step| step.until > now.unix && has_begun(step));
-        self.step.map(|ClockStep { by, until }| Distrust::Stepped { by, until })
+        self.known.step = self.known.step.filter(|step| is_doubtful(step, now));
+        match self.known.step {
+            Some(ClockStep { by, until: Some(until), .. }) => Some(Distrust::Stepped { by, until }),
+            Some(ClockStep { by, until: None, .. }) => Some(Distrust::Jumped { by }),
+            None => {
+                self.seen(now.unix);
+                None
+            }
+        }
     }
 
-    /// An administrator says that the clock is right as it is now.
-    pub(super) fn confirm(&mut self) {
-        self.step = None;
-        if let Some(last) = self.last {
-            self.latest = last.unix;
+    fn trusts(&self, reading: Reading) -> bool {
+        reading.synchronised || self.trust_unsynchronised
+    }
+
+    /// How far the clock went by itself since it was last read, if that is a step.
+    fn step_before(&self, now: Reading) -> Option<Duration> {
+        let gained = |since: UnixMs| Duration::from_millis(now.unix.0.saturating_sub(since.0));
+        match self.last {
+            // A clock that becomes right by its first step is believed: what it showed before never was.
+            Some(last) if !self.trusts(last) => None,
+            Some(last) => {
+                let by = gained(last.unix).saturating_sub(now.at.since(last.at));
+                (by > FORWARDS_MAX).then_some(by)
+            }
+            // The first reading: nobody knows how long no coordinator ran, but not for years.
+            None if self.known.reference == UnixMs::default() || self.known.step.is_some() => None,
+            None => {
+                let by = gained(self.known.reference);
+                let max = if now.synchronised { AWAY_SYNCHRONISED_MAX } else { AWAY_MAX };
+                (by > max).then_some(by)
+            }
         }
+    }
+
+    /// An administrator says that the clock is right as it is now. The latest time that was seen stays known; a clock
+    /// that is behind it counts from now.
+    pub(super) fn confirm(&mut self, now: Reading) {
+        self.known.step = None;
+        self.known.reference = now.unix;
+        self.known.latest = self.known.latest.max(now.unix);
+        self.last = Some(now);
+    }
+
+    /// What is to be kept now, if it is time.
+    fn keep_if_due(&mut self) -> Option<ClockKept> {
+        let has_changed = self.known.step != self.kept.step
+            || self.known.reference < self.kept.reference
+            || self.known.reference >= self.kept.reference + KEEP_EVERY;
+        has_changed.then(|| {
+            self.kept = self.known;
+            self.known
+        })
+    }
+}
+
+/// Whether a step is not to be believed yet.
+fn is_doubtful(step: &ClockStep, now: Reading) -> bool {
+    // A clock that went back where it was takes its step back.
+    let has_begun = now.unix + FORWARDS_MAX > step.at;
+    match step.until {
+        Some(until) => has_begun && until > now.unix,
+        // Whatever keeps the clock right now has looked at the step.
+        None => has_begun && !now.synchronised,
     }
 }
 
 impl Runner {
     /// Ends what is over, if the calendar is believed.
-    pub(super) async fn follow_calendar(&mut self) -> Result<(), StoreError> {
-        let now = self.read_calendar().await?;
+    pub(super) fn follow_calendar(&mut self) {
+        let now = self.read_calendar();
         if self.distrust.is_some() {
-            return Ok(());
+            return;
         }
         for id in self.endings.due(now) {
             if let Some(request) = self.lives.get(&id).and_then(|held| due(held, now)) {
                 self.step(id, &Event::Asked(request), &Actor::Machine, None);
             }
         }
-        Ok(())
     }
 
     /// Looks at the calendar, and tells once when it begins or ceases to be believed.
-    pub(super) async fn read_calendar(&mut self) -> Result<UnixMs, StoreError> {
-        let now = Reading { at: clock::now(), unix: clock::unix_ms(), synchronised: is_synchronised() };
-        let step = self.calendar.step;
+    pub(super) fn read_calendar(&mut self) -> UnixMs {
+        let now = reading();
         let distrust = self.calendar.read(now);
-        if self.calendar.step != step {
-            self.store.keep_clock_step(self.calendar.step).await?;
+        if let Some(clock) = self.calendar.keep_if_due() {
+            self.turn.clock = Some(clock);
         }
         if distrust != self.distrust {
             match &distrust {
@@ -136,17 +205,15 @@ impl Runner {
             self.distrust = distrust;
             self.board.set_distrust(distrust);
         }
-        Ok(now.unix)
+        now.unix
     }
 
     /// An administrator says that the clock is right as it is now; the journal knows who.
-    pub(super) async fn confirm_clock(&mut self, user: String) -> Result<Option<Distrust>, StoreError> {
-        let now = clock::unix_ms();
-        self.store.note(now, Actor::User(user), "clock", "confirmed".into()).await?;
-        self.calendar.confirm();
-        self.store.keep_clock_step(None).await?;
-        self.read_calendar().await?;
-        Ok(self.distrust)
+    pub(super) fn confirm_clock(&mut self, user: String) -> Option<Distrust> {
+        self.calendar.confirm(reading());
+        self.turn.notes.push((Actor::User(user), "clock", "confirmed".into()));
+        self.read_calendar();
+        self.distrust
     }
 }
 
@@ -157,6 +224,10 @@ pub(super) fn falls_due(held: &Held) -> Option<UnixMs> {
     let last = held.until.max(held.form_until);
     let is_open = held.live.deployment.condition == Condition::Open;
     due(held, last).map(|_| if is_open { at } else { held.until })
+}
+
+fn reading() -> Reading {
+    Reading { at: clock::now(), unix: clock::unix_ms(), synchronised: is_synchronised() }
 }
 
 fn due(held: &Held, now: UnixMs) -> Option<Request> {
@@ -199,11 +270,19 @@ mod tests {
         fn pass(&mut self, seconds: u64, step: i64) -> Option<Distrust> {
             self.at += seconds * 1000;
             self.unix = (self.unix + seconds * 1000).saturating_add_signed(step * 1000);
-            self.calendar.read(Reading {
-                at: Instant(self.at),
-                unix: UnixMs(self.unix),
-                synchronised: self.synchronised,
-            })
+            self.calendar.read(self.reading())
+        }
+
+        fn reading(&self) -> Reading {
+            Reading { at: Instant(self.at), unix: UnixMs(self.unix), synchronised: self.synchronised }
+        }
+
+        /// The coordinator starts again `seconds` later, with a clock that gained `step` seconds besides.
+        fn restart(&mut self, seconds: u64, step: i64) -> Option<Distrust> {
+            let mut calendar = Calendar::new(self.calendar.trust_unsynchronised);
+            calendar.remember(self.calendar.known, UnixMs(self.unix));
+            self.calendar = calendar;
+            self.pass(seconds, step)
         }
     }
 
@@ -232,7 +311,7 @@ mod tests {
         assert!(matches!(bench.pass(3590, 0), Some(Distrust::Stepped { .. })));
         assert_eq!(bench.pass(20, 0), None);
         assert!(matches!(bench.pass(5, 7200), Some(Distrust::Stepped { .. })));
-        bench.calendar.confirm();
+        bench.calendar.confirm(bench.reading());
         assert_eq!(bench.pass(5, 0), None);
     }
 
@@ -256,7 +335,46 @@ mod tests {
         let mut bench = Bench::new(false, true);
         bench.calendar.seen(UnixMs(bench.unix + 86_400_000));
         assert!(matches!(bench.pass(5, 0), Some(Distrust::Behind { .. })));
-        bench.calendar.confirm();
+        let latest = bench.calendar.known.latest;
+        bench.calendar.confirm(bench.reading());
+        assert_eq!(bench.pass(5, 0), None);
+        assert_eq!(bench.calendar.known.latest, latest, "what was seen was seen");
+        assert_eq!(bench.restart(5, 0), None, "a restart does not forget what was confirmed");
+    }
+
+    const TEN_YEARS: i64 = 10 * 365 * 24 * 3600;
+
+    #[test]
+    fn a_clock_that_nothing_keeps_right_and_that_starts_years_ahead_ends_nothing_until_it_is_confirmed() {
+        let mut bench = Bench::new(true, false);
+        assert!(matches!(bench.restart(5, TEN_YEARS), Some(Distrust::Jumped { .. })));
+        assert!(matches!(bench.pass(86_400, 0), Some(Distrust::Jumped { .. })), "time makes no clock right");
+        assert!(matches!(bench.restart(86_400, 0), Some(Distrust::Jumped { .. })));
+        bench.calendar.confirm(bench.reading());
+        assert_eq!(bench.pass(5, 0), None);
+    }
+
+    #[test]
+    fn a_coordinator_that_was_away_for_a_while_believes_its_clock() {
+        assert_eq!(Bench::new(true, false).restart(3000, 0), None);
+        assert_eq!(Bench::new(false, true).restart(30 * 86_400, 0), None);
+        assert!(matches!(Bench::new(false, true).restart(5, TEN_YEARS), Some(Distrust::Stepped { .. })));
+    }
+
+    #[test]
+    fn a_step_is_believed_once_something_keeps_the_clock_right() {
+        let mut bench = Bench::new(true, false);
+        assert!(matches!(bench.pass(5, 7200), Some(Distrust::Jumped { .. })));
+        bench.synchronised = true;
+        assert_eq!(bench.pass(5, 0), None);
+    }
+
+    #[test]
+    fn confirming_looks_at_the_clock_when_it_is_called() {
+        let mut bench = Bench::new(true, false);
+        // The clock is set and confirmed between two readings.
+        (bench.at, bench.unix) = (bench.at + 1000, bench.unix + 7_200_000);
+        bench.calendar.confirm(bench.reading());
         assert_eq!(bench.pass(5, 0), None);
     }
 }

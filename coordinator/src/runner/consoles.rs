@@ -6,7 +6,7 @@ use crate::clock::UnixMs;
 use crate::console::Consoles;
 use crate::domain::deployment::Condition;
 use crate::domain::node::Node;
-use crate::store::{Change, ConsoleEnd, StoreError};
+use crate::store::{Change, ConsoleEnd};
 use piseduce_protocol::state::State;
 
 /// Whether somebody will ask why a deployment is there.
@@ -21,26 +21,20 @@ pub(super) fn set<'a>(consoles: &Consoles, nodes: impl Iterator<Item = &'a Node>
 }
 
 impl Runner {
-    /// Keeps the consoles of runs that come to a bad end; `left` are the states that they left.
-    pub(super) async fn keep_consoles(
-        &self,
-        changes: &[Change],
-        left: &[State],
-        at: UnixMs,
-    ) -> Result<(), StoreError> {
+    /// The consoles of runs that come to a bad end; `left` are the states that they left.
+    pub(super) fn console_ends(&self, changes: &[Change], left: &[State], at: UnixMs) -> Vec<ConsoleEnd> {
         let ended = changes.iter().zip(left).filter(|(change, from)| {
             let state = change.deployment.state();
             is_bad(state) && state != **from
         });
-        let ends: Vec<ConsoleEnd> = ended
+        ended
             .filter_map(|(change, _)| {
                 let node = &self.nodes.get(&change.node)?.node;
                 let said = self.outside.consoles().get(&node.attributes.name)?.kept();
                 let now = &change.deployment;
                 (!said.is_empty()).then_some(ConsoleEnd { deployment: now.id, run: now.run, said, at })
             })
-            .collect();
-        if ends.is_empty() { Ok(()) } else { self.store.keep_console_ends(ends).await }
+            .collect()
     }
 
     /// Forgets the consoles of nodes that are free now: what one user saw there is not for the next.

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const EVERY: Duration = Duration::from_secs(24 * 3600);
+/// How often a disk that was full is looked at.
+const DISK_EVERY: Duration = Duration::from_secs(2);
 /// How soon a clock that was not to be believed is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(600);
 
@@ -23,6 +25,18 @@ pub async fn keep(store: Store, library: Arc<Library>, retention: Retention, is_
             LOOK_AGAIN
         };
         clock::sleep_until(clock::now() + next).await;
+    }
+}
+
+/// Keeps room back on the disk again as soon as there is some, until the coordinator ends.
+pub async fn watch_disk(store: Store) {
+    loop {
+        if store.trouble().is_some()
+            && let Err(error) = store.look_at_disk().await
+        {
+            tracing::warn!(%error, "the disk cannot be looked at");
+        }
+        clock::sleep_until(clock::now() + DISK_EVERY).await;
     }
 }
 

@@ -13,10 +13,10 @@ use crate::domain::reservation::Reservation;
 use crate::machine::Refusal;
 use crate::machine::event::{AgentSign, Asked, Event, FirstBootSign, Powered, Sign};
 use crate::power::Station;
-use crate::store::{Actor, AgentWord, AgentWords, Conflict, Opened, StoreError, Wanted};
+use crate::store::{Actor, AgentWord, AgentWords, Conflict, DiskTrouble, Opened, StoreError, Wanted};
 use piseduce_protocol::id::{BootNumber, DeploymentId, Run, Seq, Serial};
 use piseduce_protocol::report::{Answer, Hello, Log, LogLine, Outcome, Report};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// To the runner.
 pub(super) enum Message {
@@ -60,6 +60,9 @@ pub enum RequestError {
     /// Nobody knows when a reservation of now would end.
     #[error("{0}")]
     Clock(#[from] Distrust),
+    /// It could not be saved, so it was not done.
+    #[error("{0}")]
+    Disk(#[from] DiskTrouble),
     /// The coordinator is ending.
     #[error("the coordinator is ending; try again when it runs")]
     Ending,
@@ -69,11 +72,22 @@ pub enum RequestError {
 #[derive(Clone)]
 pub struct Handle {
     inbox: mpsc::Sender<Message>,
+    unsaved: watch::Receiver<Option<DiskTrouble>>,
 }
 
 impl Handle {
-    pub(super) fn new(inbox: mpsc::Sender<Message>) -> Self {
-        Handle { inbox }
+    pub(super) fn new(inbox: mpsc::Sender<Message>, unsaved: watch::Receiver<Option<DiskTrouble>>) -> Self {
+        Handle { inbox, unsaved }
+    }
+
+    /// Returns when the runner waits for the disk, with the reason.
+    async fn disk_trouble(&self) -> DiskTrouble {
+        let mut unsaved = self.unsaved.clone();
+        match unsaved.wait_for(Option::is_some).await.map(|found| found.clone()) {
+            Ok(Some(trouble)) => trouble,
+            // The runner is gone, which whoever waits is told otherwise.
+            _ => std::future::pending().await,
+        }
     }
 
     async fn send(&self, message: Message) -> Result<(), RequestError> {
@@ -85,8 +99,16 @@ impl Handle {
         message: impl FnOnce(oneshot::Sender<Result<T, RequestError>>) -> Message,
     ) -> Result<T, RequestError> {
         let (reply, answer) = oneshot::channel();
-        self.send(message(reply)).await?;
-        answer.await.map_err(|_| RequestError::Ending)?
+        let ask = async {
+            self.send(message(reply)).await?;
+            answer.await.map_err(|_| RequestError::Ending)?
+        };
+        tokio::select! {
+            // Nobody waits for a disk: what cannot be saved now is refused.
+            biased;
+            trouble = self.disk_trouble() => Err(trouble.into()),
+            answer = ask => answer,
+        }
     }
 
     /// Holds nodes for a user.
@@ -121,12 +143,16 @@ impl Handle {
         self.answered(Message::InventoryChanged).await
     }
 
-    /// Whether the runner takes its turns: answered when one is over and what it changed is on disk.
+    /// Whether the runner takes its turns: answered when one is over and what it changed is on disk. One that waits
+    /// for the disk lives, too.
     ///
     /// # Errors
     /// [`RequestError::Ending`].
     pub async fn are_you_alive(&self) -> Result<(), RequestError> {
-        self.answered(Message::AreYouAlive).await
+        match self.answered(Message::AreYouAlive).await {
+            Err(RequestError::Disk(_)) => Ok(()),
+            other => other,
+        }
     }
 
     /// A node's firmware asked for its boot view.
@@ -180,33 +206,29 @@ impl Runner {
         match message {
             Message::Heard(heard) => self.heard(heard),
             Message::ConfirmClock(user, reply) => {
-                let distrust = self.confirm_clock(user).await?;
-                let _ = reply.send(distrust.map_or(Ok(()), |why| Err(why.into())));
-            }
-            Message::Reserve(_, reply) if self.distrust.is_some() => {
-                let why = self.distrust.expect("just looked");
-                let _ = reply.send(Err(why.into()));
+                let distrust = self.confirm_clock(user);
+                let answer = distrust.map_or(Ok(()), |why| Err(why.into()));
+                self.turn.replies.push(Box::new(move || drop(reply.send(answer))));
             }
             Message::Reserve(wanted, reply) => {
-                // The answer may be a conflict; a store that fails is another matter and ends the runner.
-                let result = match self.store.reserve(wanted).await {
-                    Ok(opened) => {
-                        for stored in &opened.deployments {
-                            let node = stored.node.id;
-                            self.take_up(stored.clone());
-                            self.show(node);
-                        }
-                        Ok(opened)
-                    }
-                    Err(StoreError::Conflict(conflict)) => Err(conflict.into()),
-                    Err(other) => return Err(other),
-                };
+                // The clock may have made its step just now.
+                self.read_calendar();
+                if let Some(why) = self.distrust {
+                    let _ = reply.send(Err(why.into()));
+                    return Ok(());
+                }
+                let result = answer_of(self.store.reserve(wanted).await)?;
+                for stored in result.iter().flat_map(|opened| &opened.deployments) {
+                    let node = stored.node.id;
+                    self.take_up(stored.clone());
+                    self.show(node);
+                }
                 let _ = reply.send(result);
             }
             Message::Ask(requests) => self.ask(requests),
             Message::Powered(id, seq, powered) => self.powered(id, seq, powered),
             Message::ViewServed(id, seq) => self.seen(id, Sign::ViewServed(seq), None),
-            Message::BootAsked(serial, asked) => self.boot_asked(serial, asked).await?,
+            Message::BootAsked(serial, asked) => self.boot_asked(serial, asked),
             Message::TokenFetched(serial, holder) => self.token_fetched(serial, holder),
             Message::CardAnswers(serial) => self.card_answers(serial),
             Message::FirstBoot(id, run, sign) => {
@@ -224,11 +246,11 @@ impl Runner {
             Message::Ordered(number, powered) => self.ordered_ended(number, powered),
             Message::Stations(switch, stations) => self.stations(switch, &stations),
             Message::InventoryChanged(reply) => {
-                self.load_inventory().await?;
+                let result = answer_of(self.load_inventory().await)?;
                 self.watch_switches(false);
                 self.read_unknown_ports();
                 self.show_all();
-                let _ = reply.send(Ok(()));
+                let _ = reply.send(result);
             }
             Message::AreYouAlive(reply) => self.turn.replies.push(Box::new(move || drop(reply.send(Ok(()))))),
         }
@@ -336,18 +358,6 @@ impl Runner {
         self.turn.words.push(AgentWords { deployment: id, run, boot, at: clock::unix_ms(), hello, lines });
     }
 
-    /// Keeps what agents told in this turn.
-    pub(super) async fn keep_told(&mut self) -> Result<(), StoreError> {
-        let (words, cards) = (std::mem::take(&mut self.turn.words), std::mem::take(&mut self.turn.cards));
-        if !words.is_empty() {
-            self.store.keep_words(words).await?;
-        }
-        if !cards.is_empty() {
-            self.store.keep_cards(cards).await?;
-        }
-        Ok(())
-    }
-
     fn answered(&mut self, id: DeploymentId, answer: Answer) {
         let current = self.deployment(id).is_some_and(|now| now.ticket() == answer.ticket);
         let detail = match &answer.outcome {
@@ -371,6 +381,16 @@ impl Runner {
         if let Some(node) = self.lives.get(&id).map(|held| held.node) {
             self.show(node);
         }
+    }
+}
+
+/// What whoever asked is told of the store's answer. What is neither their mistake nor the disk's ends the runner.
+pub(super) fn answer_of<T>(answer: Result<T, StoreError>) -> Result<Result<T, RequestError>, StoreError> {
+    match answer {
+        Ok(value) => Ok(Ok(value)),
+        Err(StoreError::Conflict(conflict)) => Ok(Err(conflict.into())),
+        Err(StoreError::Disk(trouble)) => Ok(Err(trouble.into())),
+        Err(other) => Err(other),
     }
 }
 

@@ -20,7 +20,12 @@ impl Runner {
         for node in nodes {
             self.switches.entry(node.switch).or_default().insert(node.id);
             match self.nodes.get_mut(&node.id) {
-                Some(known) => known.node = node,
+                Some(known) => {
+                    if let Some(held) = known.deployment.and_then(|id| self.lives.get_mut(&id)) {
+                        held.live.deployment.count_boots_from(node.boot);
+                    }
+                    known.node = node;
+                }
                 None => {
                     let fresh = Known {
                         card: cards.remove(&node.attributes.name),
@@ -65,7 +70,8 @@ impl Runner {
     }
 
     /// A deployment is ours to drive from now on.
-    pub(super) fn take_up(&mut self, stored: StoredDeployment) {
+    pub(super) fn take_up(&mut self, mut stored: StoredDeployment) {
+        stored.deployment.count_boots_from(stored.node.boot);
         let id = stored.deployment.id;
         self.calendar.seen(stored.since);
         if let Some(known) = self.nodes.get_mut(&stored.node.id) {

@@ -15,6 +15,7 @@ mod orders;
 mod perform;
 mod recovery;
 mod requests;
+mod save;
 mod show;
 mod site;
 mod timetable;
@@ -32,22 +33,22 @@ pub use board::{Board, NodeView};
 pub use calendar::Distrust;
 pub use inbox::{Handle, RequestError};
 pub use orders::{PortOrder, Wish};
-pub use perform::Outside;
+pub use perform::{Outside, card_proofs};
 pub use requests::{Answer, OnRefusal};
 
 use crate::clock::{self, Instant, UnixMs};
 use crate::domain::card::CardNote;
-use crate::domain::deployment::{Condition, Deployment};
+use crate::domain::deployment::Deployment;
 use crate::domain::node::{Node, NodeId, SwitchId};
 use crate::domain::reservation::ReservationId;
 use crate::machine::event::Event;
 use crate::machine::{Effect, Live, Moment, Policy, Refusal, advance};
-use crate::store::{Actor, AgentWords, Change, JournalId, Saved, Store, StoreError};
+use crate::store::{Actor, AgentWords, Change, ClockKept, JournalId, Store, StoreError};
 use admit::{Admissions, Standing};
 use calendar::Calendar;
 use inbox::Message;
 use orders::Orders;
-use piseduce_protocol::id::{BootNumber, DeploymentId, Serial};
+use piseduce_protocol::id::{DeploymentId, Serial};
 use piseduce_protocol::report::{CardInfo, Progress};
 use piseduce_protocol::state::State;
 use site::Site;
@@ -121,6 +122,8 @@ pub struct Runner {
     orders: Orders,
     admissions: Admissions,
     turn: TurnLog,
+    /// Says that the coordinator ends, once it serves.
+    stop: Option<watch::Receiver<bool>>,
 }
 
 /// What one turn of the loop has gathered.
@@ -139,6 +142,10 @@ struct TurnLog {
     cards: Vec<CardNote>,
     /// Whether something changed that concerns every node.
     show_all: bool,
+    /// What is to be noted besides: who, what, details.
+    notes: Vec<(Actor, &'static str, String)>,
+    /// What became known of the head's clock.
+    clock: Option<ClockKept>,
     /// What the turn itself brought up, for the next one.
     next: VecDeque<Message>,
 }
@@ -178,11 +185,11 @@ impl Runner {
             orders: Orders::default(),
             admissions: Admissions::default(),
             turn: TurnLog::default(),
+            stop: None,
         };
         runner.load_inventory().await?;
-        runner.calendar.seen(runner.store.latest_entry().await?);
-        runner.calendar.step = runner.store.clock_step().await?;
-        runner.read_calendar().await?;
+        runner.calendar.remember(runner.store.clock().await?, runner.store.latest_entry().await?);
+        runner.read_calendar();
         for stored in runner.store.live_deployments().await? {
             let id = stored.deployment.id;
             runner.take_up(stored);
@@ -191,14 +198,17 @@ impl Runner {
         runner.know_no_ports();
         runner.watch_switches(true);
         runner.show_all();
-        Ok((runner, Handle::new(sender)))
+        let handle = Handle::new(sender, runner.board.unsaved());
+        Ok((runner, handle))
     }
 
     /// Serves until every handle is gone or `stop` changes.
     ///
     /// # Errors
-    /// When the store fails: what cannot be saved must not be done, so the coordinator ends and is restarted.
+    /// When the store holds what this program never wrote, or the coordinator ends while the disk takes nothing: what
+    /// could not be saved was not done.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), StoreError> {
+        self.stop = Some(stop.clone());
         self.settle().await?;
         let mut messages = Vec::new();
         loop {
@@ -222,8 +232,8 @@ impl Runner {
     async fn settle(&mut self) -> Result<(), StoreError> {
         loop {
             self.tick();
-            self.follow_calendar().await?;
-            self.follow_recoveries().await?;
+            self.follow_calendar();
+            self.follow_recoveries();
             self.admit();
             self.commit().await?;
             let next = std::mem::take(&mut self.turn.next);
@@ -311,15 +321,9 @@ impl Runner {
     async fn commit(&mut self) -> Result<(), StoreError> {
         let changes = std::mem::take(&mut self.turn.changes);
         let left = std::mem::take(&mut self.turn.left);
-        self.keep_told().await?;
+        let at = clock::unix_ms();
+        let saved = self.save_turn(&changes, &left, at).await?;
         if !changes.is_empty() {
-            let at = clock::unix_ms();
-            if self.distrust.is_none() {
-                self.calendar.seen(at);
-            }
-            // Before the state, so that whoever reads the state finds it.
-            self.keep_consoles(&changes, &left, at).await?;
-            let saved = self.store.save(changes.clone(), at).await?;
             self.settle_changes(&changes, &saved);
             for ((change, from), saved) in changes.iter().zip(left).zip(saved) {
                 if let Some(known) = self.nodes.get(&change.node) {
@@ -335,37 +339,6 @@ impl Runner {
         }
         self.turn.replies.drain(..).for_each(|reply| reply());
         Ok(())
-    }
-
-    /// What was saved is what everybody sees from now on: before its events are told, so that whoever hears of a
-    /// change finds it.
-    fn settle_changes(&mut self, changes: &[Change], saved: &[Saved]) {
-        let mut live_boots = Vec::new();
-        for (change, saved) in changes.iter().zip(saved) {
-            let id = change.deployment.id;
-            let Some(known) = self.nodes.get_mut(&change.node) else { continue };
-            known.journal = saved.journal;
-            live_boots.push((known.node.attributes.serial, change.deployment.live_boot()));
-            if matches!(change.deployment.condition, Condition::Ended(_)) {
-                known.deployment = None;
-                self.board.count_ended();
-                if let Some(held) = self.lives.remove(&id) {
-                    known.node.owes = known.node.owes_after(&change.deployment, &held.owner);
-                }
-                self.admissions.changed(known.node.switch);
-                self.set_times(id);
-            } else if let Some(held) = self.lives.get_mut(&id) {
-                held.since = saved.since;
-                held.journal = saved.journal;
-            }
-        }
-        for node in changes.iter().map(|change| change.node).collect::<BTreeSet<_>>() {
-            self.show(node);
-        }
-        self.forget_consoles(changes);
-        // The last change of a node counts.
-        let live_boots: BTreeMap<Serial, Option<BootNumber>> = live_boots.into_iter().collect();
-        self.board.change_live_boots(live_boots);
     }
 
     fn deployment(&self, id: DeploymentId) -> Option<&Deployment> {

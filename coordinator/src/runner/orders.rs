@@ -2,7 +2,7 @@
 //! protected one, and never one whose node is being deployed.
 
 use super::Runner;
-use super::inbox::{Message, Powering, RequestError};
+use super::inbox::{Message, Powering, RequestError, answer_of};
 use crate::clock::{self, Instant};
 use crate::domain::node::{NodeAttributes, NodeId, SwitchId};
 use crate::machine::admission::{Candidate, Who};
@@ -66,7 +66,11 @@ impl Runner {
             Ok((switch, node)) => {
                 let PortOrder { switch: name, port, wish, user, .. } = order;
                 let detail = format!("port {port} of {name}: {wish:?}").to_lowercase();
-                self.store.note(clock::unix_ms(), Actor::User(user), "switch", detail).await?;
+                let noted = self.store.note(clock::unix_ms(), Actor::User(user), "switch", detail).await;
+                if let Err(why) = answer_of(noted)? {
+                    drop(reply.send(Err(why)));
+                    return Ok(());
+                }
                 let node_name = node.map(|node| self.nodes[&node].node.attributes.name.clone());
                 let port = Port { port, node: node_name.unwrap_or_default() };
                 let number = self.orders.next;

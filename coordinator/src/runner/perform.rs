@@ -5,7 +5,7 @@ use super::inbox::Message;
 use crate::bus::link::Link;
 use crate::clock::{self, UnixMs};
 use crate::console::Consoles;
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, Proof};
 use crate::domain::boot_evidence::{Place, PortProof, PortWitness};
 use crate::domain::deployment::{Deployment, Form};
 use crate::domain::driver::Driver;
@@ -15,7 +15,7 @@ use crate::machine::Effect;
 use crate::machine::effect::{Ask, outstanding};
 use crate::machine::event::Powered;
 use crate::power::{self, Job, Limits, Line, Lines, Places, Port, Power, PowerQueue};
-use crate::store::JournalId;
+use crate::store::{CardProofs, JournalId};
 use piseduce_protocol::bundle::Bundle;
 use piseduce_protocol::cause::{Cause, CauseKind};
 use piseduce_protocol::command::{Command, Order, Work};
@@ -201,6 +201,11 @@ impl Outside {
         }
     }
 
+    /// What the card of this run knows.
+    pub(super) fn card_proofs(&self, now: &Deployment) -> CardProofs {
+        card_proofs(&self.credentials, now)
+    }
+
     /// `unix_ms` is the calendar time that the agent may rely on; 0 when there is none.
     fn command(&mut self, node: &Node, deployment: &Deployment, ask: Ask, unix_ms: u64) {
         let serial = node.attributes.serial;
@@ -223,6 +228,18 @@ impl Outside {
         };
         let command = Command { ticket: deployment.ticket(), unix_ms, order };
         self.link.command(serial, deployment.boot, command);
+    }
+}
+
+/// What the card of this run knows under these credentials.
+pub fn card_proofs(credentials: &Credentials, now: &Deployment) -> CardProofs {
+    let token = |proof| Hash::of(credentials.card_token(proof, now.id, now.run).as_bytes());
+    CardProofs {
+        deployment: now.id,
+        run: now.run,
+        host_key: credentials.host_key(now.id, now.run).0.public.clone(),
+        booted: token(Proof::Booted),
+        first_boot: token(Proof::FirstBoot),
     }
 }
 

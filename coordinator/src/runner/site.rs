@@ -14,7 +14,7 @@ use crate::domain::node::{NodeId, SwitchId};
 use crate::machine::Live;
 use crate::machine::event::{Asked, Event, Powered, Sign};
 use crate::power::{Job, Line, Port, Power, PowerError, Reading, Station};
-use crate::store::{Actor, StoreError};
+use crate::store::Actor;
 use piseduce_protocol::id::{DeploymentId, Seq};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -344,7 +344,7 @@ impl Runner {
     }
 
     /// Ends what is over, and tells of it when nothing is left.
-    pub(super) async fn follow_recoveries(&mut self) -> Result<(), StoreError> {
+    pub(super) fn follow_recoveries(&mut self) {
         let now = clock::now();
         for switch in self.site.recoveries.keys().copied().collect::<Vec<_>>() {
             let Some(recovery) = self.site.recoveries.get_mut(&switch) else { continue };
@@ -376,9 +376,8 @@ impl Runner {
             let report = std::mem::take(&mut self.site.told).join("; ");
             tracing::info!(report, "site recovery is over");
             self.board.set_recovery(report.clone());
-            self.store.note(clock::unix_ms(), Actor::Machine, "recovery", report).await?;
+            self.turn.notes.push((Actor::Machine, "recovery", report));
         }
-        Ok(())
     }
 
     fn unproven(&mut self, switch: SwitchId, node: NodeId) {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 const SEEN: &str = "INSERT INTO cards (cid, bytes, node, first_unix_ms, last_unix_ms) VALUES (?1, ?2, ?3, ?4, ?4)
     ON CONFLICT DO UPDATE SET bytes = excluded.bytes, node = excluded.node, last_unix_ms = excluded.last_unix_ms";
 
-fn keep(connection: &Connection, note: &CardNote) -> Result<(), StoreError> {
+pub(super) fn keep(connection: &Connection, note: &CardNote) -> Result<(), StoreError> {
     let CardNote { cid, bytes, node, at, did } = note;
     // A length or time that no column holds is none.
     let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
@@ -58,14 +58,6 @@ fn passport(row: &Row<'_>) -> Result<Passport, StoreError> {
 }
 
 impl Store {
-    /// Keeps what happened to cards. What is told twice is kept once.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn keep_cards(&self, notes: Vec<CardNote>) -> Result<(), StoreError> {
-        self.write(move |connection| notes.iter().try_for_each(|note| keep(connection, note))).await
-    }
-
     /// The card that was last seen in each node, by the node's name.
     ///
     /// # Errors

@@ -2,15 +2,17 @@
 
 use super::journal::{self, Actor, JournalId};
 use super::schema::{Conflict, StoreError};
-use super::{Store, boot_evidence, inventory, lifecycle, rows};
+use super::{Store, TurnRecord, boot_evidence, inventory, lifecycle, rows};
 use crate::clock::UnixMs;
 use crate::domain::deployment::{Condition, Deployment};
 use crate::domain::node::{Node, NodeId};
 use crate::domain::reservation::{Reservation, ReservationId};
 use piseduce_protocol::cause::CauseKind;
-use piseduce_protocol::id::{DeploymentId, Run};
+use piseduce_protocol::id::{BootNumber, DeploymentId};
 use piseduce_protocol::state::State;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A deployment with what belongs to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub struct StoredDeployment {
     pub since: UnixMs,
     /// The last journal entry about it.
     pub journal: JournalId,
+    /// The public SSH host key that its card has, or gets, as OpenSSH writes it; none before that is known.
+    pub host_key: Option<String>,
 }
 
 /// What a reservation brought.
@@ -82,20 +86,64 @@ pub struct Wanted {
 }
 
 const STORED: &str = "SELECT deployments.*, reservations.owner, reservations.until_ms,
-    (SELECT max(id) FROM journal WHERE deployment_id = deployments.id) AS journal
+    (SELECT max(id) FROM journal WHERE deployment_id = deployments.id) AS journal,
+    (SELECT host_key FROM card_proofs WHERE deployment_id = deployments.id AND card_proofs.run = deployments.run)
+      AS host_key
   FROM deployments JOIN reservations ON reservations.id = reservation_id";
 
-fn stored(connection: &Connection, row: &Row<'_>) -> Result<StoredDeployment, StoreError> {
-    Ok(StoredDeployment {
-        deployment: rows::deployment(row)?,
-        node: inventory::node_by_id(connection, NodeId(row.get("node_id")?))?,
-        owner: row.get("owner")?,
-        reservation: ReservationId(row.get("reservation_id")?),
-        form_until: UnixMs(row.get("form_until_ms")?),
-        until: UnixMs(row.get("until_ms")?),
-        since: UnixMs(row.get("since_ms")?),
-        journal: JournalId(row.get::<_, Option<u64>>("journal")?.unwrap_or_default()),
-    })
+/// What follows `STORED`, with one parameter or none.
+pub(super) fn select(
+    connection: &Connection,
+    which: &str,
+    value: Option<u64>,
+) -> Result<Vec<StoredDeployment>, StoreError> {
+    let row = |row: &Row<'_>| {
+        Ok(DeploymentRow {
+            deployment: rows::deployment(row)?,
+            node: NodeId(row.get("node_id")?),
+            owner: row.get("owner")?,
+            reservation: ReservationId(row.get("reservation_id")?),
+            form_until: UnixMs(row.get("form_until_ms")?),
+            until: UnixMs(row.get("until_ms")?),
+            since: UnixMs(row.get("since_ms")?),
+            journal: JournalId(row.get::<_, Option<u64>>("journal")?.unwrap_or_default()),
+            host_key: row.get("host_key")?,
+        })
+    };
+    let query = format!("{STORED} {which}");
+    let found = rows::all(connection, &query, rusqlite::params_from_iter(value), row)?;
+    let nodes = inventory::nodes_by_id(connection, found.iter().map(|row| row.node))?;
+    found.into_iter().map(|row| row.with(&nodes)).collect()
+}
+
+/// A deployment whose node is still to be read.
+struct DeploymentRow {
+    deployment: Deployment,
+    node: NodeId,
+    owner: String,
+    reservation: ReservationId,
+    form_until: UnixMs,
+    until: UnixMs,
+    since: UnixMs,
+    journal: JournalId,
+    host_key: Option<String>,
+}
+
+impl DeploymentRow {
+    fn with(self, nodes: &HashMap<NodeId, Node>) -> Result<StoredDeployment, StoreError> {
+        let missing = || StoreError::Row { what: "node number", found: self.node.0.to_string() };
+        Ok(StoredDeployment {
+            node: nodes.get(&self.node).ok_or_else(missing)?.clone(),
+            deployment: self.deployment,
+            owner: self.owner,
+            reservation: self.reservation,
+            form_until: self.form_until,
+            until: self.until,
+            since: self.since,
+            journal: self.journal,
+            host_key: self.host_key,
+        })
+    }
 }
 
 /// Refuses when somebody holds the node in that time, or its last deployment is not over.
@@ -151,18 +199,15 @@ fn all_free(connection: &Connection, wanted: &Wanted) -> Result<Vec<Node>, Store
 
 fn open(connection: &Connection, wanted: &Wanted) -> Result<Opened, StoreError> {
     let nodes = all_free(connection, wanted)?;
-    connection.execute(
-        "INSERT INTO reservations (owner, from_ms, until_ms) VALUES (?, ?, ?)",
-        (&wanted.owner, wanted.from.0, wanted.until.0),
-    )?;
+    let put = "INSERT INTO reservations (owner, from_ms, until_ms) VALUES (?, ?, ?)";
+    connection.prepare_cached(put)?.execute((&wanted.owner, wanted.from.0, wanted.until.0))?;
     let reservation = ReservationId(connection.last_insert_rowid().unsigned_abs());
     let actor = Actor::User(wanted.owner.clone());
     let mut deployments = Vec::new();
     for node in nodes {
-        connection.execute(
-            "INSERT INTO holds (reservation_id, node_id, from_ms, until_ms) VALUES (?, ?, ?, ?)",
-            (reservation.0, node.id.0, wanted.from.0, wanted.until.0),
-        )?;
+        let put = "INSERT INTO holds (reservation_id, node_id, from_ms, until_ms) VALUES (?, ?, ?, ?)";
+        let row = (reservation.0, node.id.0, wanted.from.0, wanted.until.0);
+        connection.prepare_cached(put)?.execute(row)?;
         let mut deployment = Deployment::open(DeploymentId(0), node.boot, node.owed(&wanted.owner));
         deployment.id = insert(connection, &deployment, node.id, reservation, wanted)?;
         let journal = journal::write(connection, wanted.from, &actor, node.id, &deployment, None)?;
@@ -175,6 +220,7 @@ fn open(connection: &Connection, wanted: &Wanted) -> Result<Opened, StoreError> 
             until: wanted.until,
             since: wanted.from,
             journal,
+            host_key: None,
         });
     }
     let reservation = Reservation {
@@ -194,29 +240,28 @@ fn insert(
     reservation: ReservationId,
     wanted: &Wanted,
 ) -> Result<DeploymentId, StoreError> {
-    connection.execute(
+    let put =
         "INSERT INTO deployments (node_id, reservation_id, form_until_ms, run, seq, boot, registered, attempt,
            resumed, restarts, sent_back, script_started, owes, owes_now, process, state, since_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, ?, ?, ?, ?, ?)",
-        (
-            node.0,
-            reservation.0,
-            wanted.form_until.0,
-            deployment.run.0,
-            deployment.seq.0,
-            deployment.boot.0,
-            deployment.registered.name(),
-            deployment.owes.map(|owed| owed.wipe.name()),
-            deployment.owes.is_some_and(|owed| owed.due),
-            deployment.process().name(),
-            deployment.state().name(),
-            wanted.from.0,
-        ),
-    )?;
+         VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, ?, ?, ?, ?, ?)";
+    connection.prepare_cached(put)?.execute((
+        node.0,
+        reservation.0,
+        wanted.form_until.0,
+        deployment.run.0,
+        deployment.seq.0,
+        deployment.boot.0,
+        deployment.registered.name(),
+        deployment.owes.map(|owed| owed.wipe.name()),
+        deployment.owes.is_some_and(|owed| owed.due),
+        deployment.process().name(),
+        deployment.state().name(),
+        wanted.from.0,
+    ))?;
     Ok(DeploymentId(connection.last_insert_rowid().unsigned_abs()))
 }
 
-fn save(connection: &Connection, change: &Change, at: UnixMs) -> Result<Saved, StoreError> {
+pub(super) fn save(connection: &Connection, change: &Change, at: UnixMs) -> Result<Saved, StoreError> {
     let deployment = &change.deployment;
     let columns = rows::condition_columns(deployment);
     let since: u64 = connection
@@ -260,9 +305,7 @@ fn save(connection: &Connection, change: &Change, at: UnixMs) -> Result<Saved, S
             },
             |row| row.get(0),
         )?;
-    connection
-        .prepare_cached("UPDATE nodes SET boot = max(boot, ?) WHERE id = ?")?
-        .execute((deployment.boot.0, change.node.0))?;
+    give_boot(connection, change.node, deployment.boot)?;
     if matches!(deployment.condition, Condition::Ended(_)) {
         free(connection, change, at)?;
     }
@@ -271,23 +314,29 @@ fn save(connection: &Connection, change: &Change, at: UnixMs) -> Result<Saved, S
     Ok(Saved { journal, since: UnixMs(since) })
 }
 
+/// A node, and its board, were given this boot number.
+fn give_boot(connection: &Connection, node: NodeId, boot: BootNumber) -> Result<(), StoreError> {
+    let update = "UPDATE nodes SET boot = ?1 WHERE id = ?2 AND boot < ?1";
+    if connection.prepare_cached(update)?.execute((boot.0, node.0))? > 0 {
+        let put = "INSERT INTO boards (serial, boot) SELECT serial, ?1 FROM nodes WHERE id = ?2
+            ON CONFLICT DO UPDATE SET boot = max(boot, excluded.boot)";
+        connection.prepare_cached(put)?.execute((boot.0, node.0))?;
+    }
+    Ok(())
+}
+
 /// The node of an ended deployment is nobody's any more, and owes what the deployment left undone.
 fn free(connection: &Connection, change: &Change, at: UnixMs) -> Result<(), StoreError> {
     let Change { deployment, node, .. } = change;
-    let owner: String = connection.query_row(
-        "SELECT owner FROM reservations JOIN deployments ON reservations.id = reservation_id
-         WHERE deployments.id = ?",
-        [deployment.id.0],
-        |row| row.get(0),
-    )?;
+    let owner = "SELECT owner FROM reservations JOIN deployments ON reservations.id = reservation_id
+        WHERE deployments.id = ?";
+    let owner: String = connection.prepare_cached(owner)?.query_row([deployment.id.0], |row| row.get(0))?;
     let owes = inventory::node_by_id(connection, *node)?.owes_after(deployment, &owner);
     inventory::set_owes(connection, *node, owes.as_ref())?;
-    connection.execute(
-        "UPDATE holds SET ended_ms = ?1 FROM deployments
-         WHERE deployments.id = ?2 AND holds.reservation_id = deployments.reservation_id
-           AND holds.node_id = deployments.node_id AND holds.ended_ms IS NULL",
-        (at.0, deployment.id.0),
-    )?;
+    let end = "UPDATE holds SET ended_ms = ?1 FROM deployments
+        WHERE deployments.id = ?2 AND holds.reservation_id = deployments.reservation_id
+          AND holds.node_id = deployments.node_id AND holds.ended_ms IS NULL";
+    connection.prepare_cached(end)?.execute((at.0, deployment.id.0))?;
     // In the same transaction, so that nobody gets a node that came out of its quarantine only to be retired.
     if deployment.cause().is_some_and(|cause| cause.is(CauseKind::Retired)) {
         lifecycle::end(connection, *node, at, &change.actor)?;
@@ -309,8 +358,7 @@ impl Store {
     /// # Errors
     /// When the store fails; then nothing is saved.
     pub async fn save(&self, changes: Vec<Change>, at: UnixMs) -> Result<Vec<Saved>, StoreError> {
-        self.write(move |connection| changes.iter().map(|change| save(connection, change, at)).collect())
-            .await
+        self.keep_turn(Arc::new(TurnRecord { at, changes, ..TurnRecord::default() })).await
     }
 
     /// Every deployment that has not ended.
@@ -342,51 +390,6 @@ impl Store {
         which: &'static str,
         value: Option<u64>,
     ) -> Result<Vec<StoredDeployment>, StoreError> {
-        self.read(move |connection| {
-            let parameters = rusqlite::params_from_iter(value);
-            rows::all(connection, &format!("{STORED} {which}"), parameters, |row| stored(connection, row))
-        })
-        .await
-    }
-
-    /// Keeps the end of a script's output; the first report of a run counts.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn keep_output(
-        &self,
-        deployment: DeploymentId,
-        run: Run,
-        exit_code: i32,
-        output: Vec<u8>,
-        at: UnixMs,
-    ) -> Result<(), StoreError> {
-        self.write(move |connection| {
-            connection.execute(
-                "INSERT INTO script_outputs (deployment_id, run, exit_code, output, unix_ms)
-                 VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (deployment.0, run.0, exit_code, output, at.0),
-            )?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// The exit code of a run's script and the end of its output.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn output(
-        &self,
-        deployment: DeploymentId,
-        run: Run,
-    ) -> Result<Option<(i32, Vec<u8>)>, StoreError> {
-        self.read(move |connection| {
-            let query = "SELECT exit_code, output FROM script_outputs WHERE deployment_id = ? AND run = ?";
-            let found =
-                connection.query_row(query, (deployment.0, run.0), |row| Ok((row.get(0)?, row.get(1)?)));
-            Ok(found.optional()?)
-        })
-        .await
+        self.read(move |connection| select(connection, which, value)).await
     }
 }

@@ -1,6 +1,7 @@
 //! Looks at a store without being its owner: for the doctor and for backups, beside a running coordinator or
 //! without one. Changes nothing, not even the schema of an older version.
 
+use super::disk::DiskTrouble;
 use super::people::pinned_images;
 use super::schema::{self, StoreError};
 use super::{inventory, logs, rows, switches};
@@ -105,7 +106,11 @@ impl Examination {
     /// # Errors
     /// When the copy cannot be written.
     pub fn copy_to(&self, copy: &Path) -> Result<(), StoreError> {
-        self.connection.execute("VACUUM INTO ?", [copy.to_string_lossy()])?;
-        Ok(())
+        let copied = self.connection.execute("VACUUM INTO ?", [copy.to_string_lossy()]);
+        // What has no room is the copy, wherever the store is.
+        copied.map(drop).map_err(|error| match DiskTrouble::of(&error, copy) {
+            Some(trouble) => trouble.into(),
+            None => error.into(),
+        })
     }
 }

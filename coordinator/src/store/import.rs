@@ -74,7 +74,8 @@ fn check_not_in_use(
     let at_rest =
         if is_same_board { "'ended', 'quarantined', 'failed', 'lost'" } else { "'ended', 'quarantined'" };
     let live = format!("SELECT id FROM deployments WHERE node_id = ? AND state NOT IN ({at_rest})");
-    let live: Option<u64> = connection.query_row(&live, [before.id.0], |row| row.get(0)).optional()?;
+    let live: Option<u64> =
+        connection.prepare_cached(&live)?.query_row([before.id.0], |row| row.get(0)).optional()?;
     match live {
         Some(id) => {
             let by = format!("deployment {id}; destroy it before changing the node");
@@ -96,7 +97,8 @@ fn put_node(
         check_not_in_use(connection, before, node)?;
     }
     let switch_id = connection
-        .query_row("SELECT id FROM switches WHERE name = ?", [&node.switch], |row| row.get::<_, u64>(0))
+        .prepare_cached("SELECT id FROM switches WHERE name = ?")?
+        .query_row([&node.switch], |row| row.get::<_, u64>(0))
         .optional()?
         .ok_or_else(|| Conflict::Missing { what: "switch", name: node.switch.clone() })?;
     check_unique(connection, node, switch_id)?;
@@ -122,6 +124,11 @@ fn put_node(
             ":labels": serde_json::to_string(&node.labels).expect("a list of texts"),
             ":console": node.console.as_ref().map(|console| serde_json::to_string(console).expect("settings have text keys only")),
         })?;
+    // A board goes on counting where it was, whatever node it was before: no boot number is given out twice.
+    let count =
+        "UPDATE nodes SET boot = max(boot, (SELECT boot FROM boards WHERE boards.serial = nodes.serial))
+        WHERE name = ? AND retired_ms IS NULL AND serial IN (SELECT serial FROM boards)";
+    connection.prepare_cached(count)?.execute([&node.name])?;
     Ok(())
 }
 
@@ -169,7 +176,7 @@ fn check_unique(connection: &Connection, node: &NodeAttributes, switch_id: u64) 
     for (condition, what, value, name, why) in checks {
         let query = format!("SELECT name FROM nodes WHERE {condition} AND name <> ? AND retired_ms IS NULL");
         let other: Option<String> =
-            connection.query_row(&query, (value, &node.name), |row| row.get(0)).optional()?;
+            connection.prepare_cached(&query)?.query_row((value, &node.name), |row| row.get(0)).optional()?;
         if let Some(other) = other {
             return Err(
                 Conflict::InUse { what, name: name.clone(), by: format!("node {other} {why}") }.into()
@@ -178,8 +185,10 @@ fn check_unique(connection: &Connection, node: &NodeAttributes, switch_id: u64) 
     }
     let query =
         "SELECT name FROM nodes WHERE switch_id = ? AND port = ? AND name <> ? AND retired_ms IS NULL";
-    let other: Option<String> =
-        connection.query_row(query, (switch_id, &node.port, &node.name), |row| row.get(0)).optional()?;
+    let other: Option<String> = connection
+        .prepare_cached(query)?
+        .query_row((switch_id, &node.port, &node.name), |row| row.get(0))
+        .optional()?;
     match other {
         Some(other) => {
             let name = format!("{} of switch {}", node.port, node.switch);
@@ -241,7 +250,7 @@ impl Store {
                 switches::put(connection, switch)?;
             }
             let known = by_name(switches::all(connection)?);
-            let nodes = nodes.into_iter().map(|node| with_port_of_driver(node, &known));
+            let nodes = nodes.iter().cloned().map(|node| with_port_of_driver(node, &known));
             let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
             let before = all_nodes(connection)?.into_iter().map(|node| (node.attributes.name.clone(), node));
             let before: BTreeMap<String, Node> = before.collect();

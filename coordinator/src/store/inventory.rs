@@ -9,6 +9,7 @@ use crate::domain::environment::Environment;
 use crate::domain::node::{Node, NodeAttributes, NodeId, Owes, SwitchId};
 use piseduce_protocol::id::BootNumber;
 use rusqlite::{Connection, Row, named_params};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Who still uses the image of an environment that was removed.
@@ -68,10 +69,11 @@ fn owes(row: &Row<'_>) -> Result<Option<Owes>, StoreError> {
 
 /// Writes down what the card of a node owes.
 pub(super) fn set_owes(connection: &Connection, node: NodeId, owes: Option<&Owes>) -> Result<(), StoreError> {
-    connection.execute(
-        "UPDATE nodes SET owes = ?, used_by = ? WHERE id = ?",
-        (owes.map(|owes| owes.wipe.name()), owes.map(|owes| &owes.used_by), node.0),
-    )?;
+    connection.prepare_cached("UPDATE nodes SET owes = ?, used_by = ? WHERE id = ?")?.execute((
+        owes.map(|owes| owes.wipe.name()),
+        owes.map(|owes| &owes.used_by),
+        node.0,
+    ))?;
     Ok(())
 }
 
@@ -83,6 +85,18 @@ pub(super) fn node_by_name(connection: &Connection, name: &str) -> Result<Option
 pub(super) fn node_by_id(connection: &Connection, id: NodeId) -> Result<Node, StoreError> {
     let found = rows::all(connection, &format!("{NODE} WHERE nodes.id = ?"), [id.0], node)?.pop();
     found.ok_or(StoreError::Row { what: "node number", found: id.0.to_string() })
+}
+
+/// The nodes with these numbers, in one query.
+pub(super) fn nodes_by_id(
+    connection: &Connection,
+    ids: impl Iterator<Item = NodeId>,
+) -> Result<HashMap<NodeId, Node>, StoreError> {
+    let ids: HashSet<u64> = ids.map(|id| id.0).collect();
+    let ids = serde_json::to_string(&ids).expect("a list of numbers");
+    let query = format!("{NODE} WHERE nodes.id IN (SELECT value FROM json_each(?))");
+    let found = rows::all(connection, &query, [ids], node)?;
+    Ok(found.into_iter().map(|node| (node.id, node)).collect())
 }
 
 impl Store {
@@ -100,10 +114,11 @@ impl Store {
     /// [`Conflict::Taken`] when there is one of this name.
     pub async fn add_environment(&self, environment: Environment, actor: Actor) -> Result<(), StoreError> {
         self.write(move |connection| {
-            let added = connection.execute(
+            let added = connection.prepare_cached(
                 "INSERT INTO environments (name, manifest, image_bytes, family, family_evidence, architecture, added_ms)
                  VALUES (:name, :manifest, :image_bytes, :family, :evidence, :architecture, :added)
                  ON CONFLICT DO NOTHING",
+            )?.execute(
                 named_params! {
                     ":name": environment.name,
                     ":manifest": environment.manifest.0,
@@ -115,7 +130,7 @@ impl Store {
                 },
             )?;
             if added == 0 {
-                return Err(Conflict::Taken { what: "environment", name: environment.name }.into());
+                return Err(Conflict::Taken { what: "environment", name: environment.name.clone() }.into());
             }
             let detail = format!("added {} with image {}", environment.name, environment.manifest);
             journal::note(connection, environment.added, &actor, "environment", &detail)
@@ -136,7 +151,7 @@ impl Store {
         self.write(move |connection| {
             let query = "DELETE FROM environments WHERE name = ? RETURNING *";
             let Some(removed) = rows::all(connection, query, [&name], environment)?.pop() else {
-                return Err(Conflict::Missing { what: "environment", name }.into());
+                return Err(Conflict::Missing { what: "environment", name: name.clone() }.into());
             };
             journal::note(connection, at, &actor, "environment", &format!("removed {name}"))?;
             let forms = live_forms(connection)?;

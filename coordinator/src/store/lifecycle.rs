@@ -39,7 +39,7 @@ pub(super) fn end(
     actor: &Actor,
 ) -> Result<(), StoreError> {
     let retire = "UPDATE nodes SET retired_ms = ? WHERE id = ? RETURNING name";
-    let name: String = connection.query_row(retire, (at.0, node.0), |row| row.get(0))?;
+    let name: String = connection.prepare_cached(retire)?.query_row((at.0, node.0), |row| row.get(0))?;
     journal::note(connection, at, actor, "service", &format!("retired {name}"))
 }
 
@@ -63,10 +63,8 @@ impl Store {
                 Some(OutOfService { reason, by, since }) => (Some(reason), Some(by), Some(since.0)),
                 None => (None, None, None),
             };
-            connection.execute(
-                "UPDATE nodes SET out_reason = ?, out_by = ?, out_ms = ? WHERE id = ?",
-                (reason, by, since, node.id.0),
-            )?;
+            let update = "UPDATE nodes SET out_reason = ?, out_by = ?, out_ms = ? WHERE id = ?";
+            connection.prepare_cached(update)?.execute((reason, by, since, node.id.0))?;
             let detail = match &out {
                 Some(out) => format!("{name} is out of service: {}", out.reason),
                 None => format!("{name} is in service again"),
@@ -93,7 +91,8 @@ impl Store {
         let retire = move |connection: &Connection, name: &String| {
             let node = named(connection, name)?;
             let live = "SELECT id FROM deployments WHERE node_id = ? AND state <> 'ended'";
-            let live: Option<u64> = connection.query_row(live, [node.id.0], |row| row.get(0)).optional()?;
+            let live: Option<u64> =
+                connection.prepare_cached(live)?.query_row([node.id.0], |row| row.get(0)).optional()?;
             if let Some(id) = live {
                 let by = format!("deployment {id}; destroy it before retiring the node");
                 return Err(Conflict::InUse { what: "node", name: name.clone(), by }.into());

@@ -5,7 +5,7 @@ use super::{Store, rows};
 use crate::clock::UnixMs;
 use crate::domain::node::NodeId;
 use piseduce_protocol::id::{BootNumber, DeploymentId, Run};
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension as _, Row};
 use std::collections::HashMap;
 
 /// The most of an agent's log that is kept of one run, in bytes; older lines make room.
@@ -94,7 +94,8 @@ pub struct ConsoleEnd {
     pub at: UnixMs,
 }
 
-fn keep(connection: &Connection, words: &AgentWords) -> Result<(), StoreError> {
+/// Keeps what an agent told, within the bound of its run. What is told twice is kept once.
+pub(super) fn keep(connection: &Connection, words: &AgentWords) -> Result<(), StoreError> {
     let (deployment, run, boot) = (words.deployment.0, words.run.0, words.boot.0);
     if let Some(hello) = &words.hello {
         let put = "INSERT INTO agent_hellos (deployment_id, run, boot, hello, unix_ms) VALUES (?, ?, ?, ?, ?)
@@ -108,15 +109,32 @@ fn keep(connection: &Connection, words: &AgentWords) -> Result<(), StoreError> {
         "INSERT INTO agent_lines (deployment_id, run, boot, boot_us, unix_ms, line) VALUES (?, ?, ?, ?, ?, ?)
          ON CONFLICT DO NOTHING",
     )?;
+    let mut added = 0;
     for line in &words.lines {
         // The agent says when; a time that no column holds is none.
         let boot_us = i64::try_from(line.boot_us).unwrap_or(i64::MAX);
-        put.execute((deployment, run, boot, boot_us, line.at.0, &line.text))?;
+        if put.execute((deployment, run, boot, boot_us, line.at.0, &line.text))? > 0 {
+            added += line.text.len() as u64 + LINE_BYTES;
+        }
     }
+    let count = "INSERT INTO agent_log_sizes (deployment_id, run, bytes) VALUES (?, ?, ?)
+                 ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes RETURNING bytes";
+    let mut count = connection.prepare_cached(count)?;
+    let bytes: u64 = count.query_row((deployment, run, added), |row| row.get(0))?;
+    if bytes > RUN_BYTES_MAX { shorten(connection, words) } else { Ok(()) }
+}
+
+/// Forgets the oldest lines of a run whose log is too long, and counts what is left.
+fn shorten(connection: &Connection, words: &AgentWords) -> Result<(), StoreError> {
+    let (deployment, run) = (words.deployment.0, words.run.0);
     let bound = "DELETE FROM agent_lines WHERE id IN (SELECT id FROM (
                    SELECT id, sum(octet_length(line) + ?4) OVER (ORDER BY boot DESC, boot_us DESC) AS bytes
                    FROM agent_lines WHERE deployment_id = ?1 AND run = ?2) WHERE bytes > ?3)";
     connection.prepare_cached(bound)?.execute((deployment, run, RUN_BYTES_MAX, LINE_BYTES))?;
+    let count = "UPDATE agent_log_sizes SET bytes = (
+                   SELECT ifnull(sum(octet_length(line) + ?3), 0) FROM agent_lines
+                   WHERE deployment_id = ?1 AND run = ?2) WHERE deployment_id = ?1 AND run = ?2";
+    connection.prepare_cached(count)?.execute((deployment, run, LINE_BYTES))?;
     Ok(())
 }
 
@@ -168,24 +186,16 @@ fn console_end(row: &Row<'_>) -> Result<ConsoleEnd, StoreError> {
     })
 }
 
-impl Store {
-    /// Keeps the ends of consoles; the last one of each run.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn keep_console_ends(&self, ends: Vec<ConsoleEnd>) -> Result<(), StoreError> {
-        let put = "INSERT INTO console_ends (deployment_id, run, said, unix_ms) VALUES (?, ?, ?, ?)
-                   ON CONFLICT DO UPDATE SET said = excluded.said, unix_ms = excluded.unix_ms";
-        self.write(move |connection| {
-            ends.iter().try_for_each(|end| {
-                let row = (end.deployment.0, end.run.0, &end.said, end.at.0);
-                connection.prepare_cached(put)?.execute(row)?;
-                Ok(())
-            })
-        })
-        .await
-    }
+/// Keeps the end of a console; the last one of each run.
+pub(super) fn keep_console_end(connection: &Connection, end: &ConsoleEnd) -> Result<(), StoreError> {
+    let put = "INSERT INTO console_ends (deployment_id, run, said, unix_ms) VALUES (?, ?, ?, ?)
+               ON CONFLICT DO UPDATE SET said = excluded.said, unix_ms = excluded.unix_ms";
+    let row = (end.deployment.0, end.run.0, &end.said, end.at.0);
+    connection.prepare_cached(put)?.execute(row)?;
+    Ok(())
+}
 
+impl Store {
     /// The ends of the node's console that are kept of a deployment, by run.
     ///
     /// # Errors
@@ -193,14 +203,6 @@ impl Store {
     pub async fn console_ends(&self, deployment: DeploymentId) -> Result<Vec<ConsoleEnd>, StoreError> {
         let query = "SELECT * FROM console_ends WHERE deployment_id = ? ORDER BY run";
         self.read(move |connection| rows::all(connection, query, [deployment.0], console_end)).await
-    }
-
-    /// Keeps what agents told, within the bound of each run. What is told twice is kept once.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn keep_words(&self, words: Vec<AgentWords>) -> Result<(), StoreError> {
-        self.write(move |connection| words.iter().try_for_each(|words| keep(connection, words))).await
     }
 
     /// The agents' log of a run as far as it is kept, in order; only lines told after the one numbered `after`.
@@ -236,6 +238,47 @@ impl Store {
                      WHERE d.node_id = ? ORDER BY h.unix_ms DESC, d.id DESC, h.run DESC, h.boot DESC LIMIT 1";
         let mut last = self.read(move |connection| rows::all(connection, query, [node.0], hello)).await?;
         Ok(last.pop())
+    }
+
+    /// Keeps the end of a script's output; the first report of a run counts. Its deployment ends with it, so it is
+    /// kept on a full disk as well.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn keep_output(
+        &self,
+        deployment: DeploymentId,
+        run: Run,
+        exit_code: i32,
+        output: Vec<u8>,
+        at: UnixMs,
+    ) -> Result<(), StoreError> {
+        self.record(move |connection| {
+            let put = "INSERT INTO script_outputs (deployment_id, run, exit_code, output, unix_ms)
+                VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
+            let row = (deployment.0, run.0, exit_code, &output, at.0);
+            connection.prepare_cached(put)?.execute(row)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The exit code of a run's script and the end of its output.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn output(
+        &self,
+        deployment: DeploymentId,
+        run: Run,
+    ) -> Result<Option<(i32, Vec<u8>)>, StoreError> {
+        self.read(move |connection| {
+            let query = "SELECT exit_code, output FROM script_outputs WHERE deployment_id = ? AND run = ?";
+            let mut query = connection.prepare_cached(query)?;
+            let found = query.query_row((deployment.0, run.0), |row| Ok((row.get(0)?, row.get(1)?)));
+            Ok(found.optional()?)
+        })
+        .await
     }
 
     /// What the scripts of a deployment left behind, by run.

@@ -19,10 +19,15 @@ fn user(row: &Row<'_>) -> Result<User, StoreError> {
 
 fn set_token(connection: &Connection, name: &str, token: Hash) -> Result<(), StoreError> {
     let query = "UPDATE users SET token_hash = ? WHERE name = ? AND removed_ms IS NULL";
-    match connection.execute(query, (token.0, name))? {
+    match connection.prepare_cached(query)?.execute((token.0, name))? {
         0 => Err(Conflict::Missing { what: "user", name: name.into() }.into()),
         _ => Ok(()),
     }
+}
+
+/// Hands a token over; once, even if the transaction is tried again.
+fn show_once(show: &mut Option<impl FnOnce() -> io::Result<()>>) -> Result<(), StoreError> {
+    show.take().map_or(Ok(()), |show| show()).map_err(StoreError::NotShown)
 }
 
 impl Store {
@@ -38,19 +43,18 @@ impl Store {
         actor: Actor,
         show: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> Result<(), StoreError> {
+        let mut show = Some(show);
         self.write(move |connection| {
-            let added = connection.execute(
-                "INSERT INTO users (name, role, token_hash, created_ms) VALUES (?1, ?2, ?3, ?4)
+            let put = "INSERT INTO users (name, role, token_hash, created_ms) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT (name) DO UPDATE SET role = ?2, token_hash = ?3, created_ms = ?4, removed_ms = NULL
-                 WHERE removed_ms IS NOT NULL",
-                (&user.name, user.role.name(), token.0, at.0),
-            )?;
-            if added == 0 {
-                return Err(Conflict::Taken { what: "user", name: user.name }.into());
+                 WHERE removed_ms IS NOT NULL";
+            let row = (&user.name, user.role.name(), token.0, at.0);
+            if connection.prepare_cached(put)?.execute(row)? == 0 {
+                return Err(Conflict::Taken { what: "user", name: user.name.clone() }.into());
             }
             let detail = format!("added {} as {}", user.name, user.role.name());
             journal::note(connection, at, &actor, "user", &detail)?;
-            show().map_err(StoreError::NotShown)
+            show_once(&mut show)
         })
         .await
     }
@@ -67,10 +71,11 @@ impl Store {
         actor: Actor,
         show: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> Result<(), StoreError> {
+        let mut show = Some(show);
         self.write(move |connection| {
             set_token(connection, &name, token)?;
             journal::note(connection, at, &actor, "user", &format!("renewed the token of {name}"))?;
-            show().map_err(StoreError::NotShown)
+            show_once(&mut show)
         })
         .await
     }
@@ -86,7 +91,8 @@ impl Store {
         at: UnixMs,
         actor: Actor,
     ) -> Result<(), StoreError> {
-        self.write(move |connection| {
+        // On a full disk as well: a token that somebody found does not wait for room.
+        self.record(move |connection| {
             set_token(connection, &name, token)?;
             journal::note(connection, at, &actor, "user", &format!("revoked the token of {name}"))
         })
@@ -104,16 +110,17 @@ impl Store {
         at: UnixMs,
         actor: Actor,
     ) -> Result<(), StoreError> {
-        self.write(move |connection| {
+        self.record(move |connection| {
             set_token(connection, &name, token)?;
             let query = "SELECT nodes.name FROM holds JOIN reservations ON reservations.id = reservation_id
                          JOIN nodes ON nodes.id = node_id WHERE owner = ? AND ended_ms IS NULL ORDER BY nodes.name";
             let held: Vec<String> = rows::all(connection, query, [&name], |row| Ok(row.get(0)?))?;
             if !held.is_empty() {
                 let by = format!("it holds {}; destroy or cancel these first", held.join(", "));
-                return Err(Conflict::InUse { what: "user", name, by }.into());
+                return Err(Conflict::InUse { what: "user", name: name.clone(), by }.into());
             }
-            connection.execute("UPDATE users SET removed_ms = ? WHERE name = ?", (at.0, &name))?;
+            let update = "UPDATE users SET removed_ms = ? WHERE name = ?";
+            connection.prepare_cached(update)?.execute((at.0, &name))?;
             journal::note(connection, at, &actor, "user", &format!("removed {name}"))
         })
         .await
@@ -147,9 +154,9 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn begin_epoch(&self) -> Result<u32, StoreError> {
-        self.write(|connection| {
-            let epoch = meta::get(connection, "epoch")?.unwrap_or(0) + 1;
-            meta::set(connection, "epoch", Some(epoch))?;
+        self.record(|connection| {
+            let epoch = meta::get(connection, meta::EPOCH)?.unwrap_or(0) + 1;
+            meta::set(connection, meta::EPOCH, Some(epoch))?;
             u32::try_from(epoch).map_err(|_| StoreError::Row { what: "epoch", found: epoch.to_string() })
         })
         .await

@@ -50,7 +50,15 @@ const PAGES_A_TRANSACTION: usize = 256;
 const PAGES_KEPT: usize = 1024;
 
 /// The tables whose rows belong to one deployment and go with it.
-const BELONGINGS: [&str; 5] = ["agent_hellos", "agent_lines", "console_ends", "journal", "script_outputs"];
+const BELONGINGS: [&str; 7] = [
+    "agent_hellos",
+    "agent_lines",
+    "agent_log_sizes",
+    "card_proofs",
+    "console_ends",
+    "journal",
+    "script_outputs",
+];
 
 /// Those of them that users, agents and nodes said, which are forgotten sooner.
 const OUTPUTS: [&str; 3] = ["agent_lines", "console_ends", "script_outputs"];
@@ -77,7 +85,7 @@ fn forget_outputs(connection: &Connection, before: UnixMs) -> Result<usize, Stor
                SELECT {table}.rowid FROM {table} JOIN deployments ON deployments.id = deployment_id
                WHERE state = 'ended' AND since_ms < ? LIMIT ?)"
         );
-        forgotten += connection.execute(&delete, (before.0, ROWS_A_TRANSACTION))?;
+        forgotten += connection.prepare_cached(&delete)?.execute((before.0, ROWS_A_TRANSACTION))?;
     }
     Ok(forgotten)
 }
@@ -85,7 +93,7 @@ fn forget_outputs(connection: &Connection, before: UnixMs) -> Result<usize, Stor
 fn forget_notes(connection: &Connection, before: UnixMs) -> Result<usize, StoreError> {
     let delete = "DELETE FROM journal WHERE id IN (
         SELECT id FROM journal WHERE deployment_id IS NULL AND unix_ms < ? LIMIT ?)";
-    Ok(connection.execute(delete, (before.0, ROWS_A_TRANSACTION))?)
+    Ok(connection.prepare_cached(delete)?.execute((before.0, ROWS_A_TRANSACTION))?)
 }
 
 fn forget_reservations(connection: &Connection, before: UnixMs) -> Result<usize, StoreError> {
@@ -141,7 +149,8 @@ impl Store {
     ) -> Result<usize, StoreError> {
         let mut sum = 0;
         loop {
-            match self.write(move |connection| piece(connection, before)).await? {
+            // It makes room, so it goes on when there is none.
+            match self.record(move |connection| piece(connection, before)).await? {
                 0 => return Ok(sum),
                 done => sum += done,
             }

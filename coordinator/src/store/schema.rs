@@ -1,7 +1,12 @@
 //! The tables, how an older file becomes a newer one, and what can go wrong.
 
+use super::disk::DiskTrouble;
 use crate::domain::driver::PortError;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use std::fs::{OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +18,12 @@ pub(super) const BUSY_MAX: Duration = Duration::from_secs(20);
 const LOG_BYTES_KEPT: u32 = 4 << 20;
 
 /// One entry a version; an entry is never changed once released.
-pub(super) const MIGRATIONS: [&str; 4] = [
+pub(super) const MIGRATIONS: [&str; 5] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
     include_str!("schema_4.sql"),
+    include_str!("schema_5.sql"),
 ];
 
 /// What goes wrong with the store.
@@ -31,6 +37,14 @@ pub enum StoreError {
         /// Why.
         source: rusqlite::Error,
     },
+    /// Others may read it, and that cannot be changed; or it cannot be created.
+    #[error("failed to create the store {file}, or to make it its owner's alone")]
+    Private {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A newer version wrote it.
     #[error(
         "the store {file} has version {found}, this program knows {known}: run the version that wrote it"
@@ -43,7 +57,10 @@ pub enum StoreError {
         /// The newest known.
         known: usize,
     },
-    /// The database refused; our bug, or the disk.
+    /// The disk takes nothing.
+    #[error("{0}")]
+    Disk(DiskTrouble),
+    /// The database refused; our bug.
     #[error("the store failed")]
     Database(#[from] Arc<rusqlite::Error>),
     /// A row that this program did not write so.
@@ -59,10 +76,10 @@ pub enum StoreError {
     Conflict(#[from] Conflict),
     /// A secret that is shown once could not be shown, so nothing was stored.
     #[error("failed to show the token; nothing was changed")]
-    NotShown(#[source] std::io::Error),
+    NotShown(#[source] io::Error),
     /// The store's thread could not be started.
     #[error("failed to start the store's thread")]
-    Thread(#[source] std::io::Error),
+    Thread(#[source] io::Error),
     /// The store's thread has ended.
     #[error("the store is closed")]
     Closed,
@@ -156,29 +173,69 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
+impl From<DiskTrouble> for StoreError {
+    fn from(trouble: DiskTrouble) -> Self {
+        StoreError::Disk(trouble)
+    }
+}
+
 impl StoreError {
     /// The same failure of a shared transaction, told to one more of those who shared it.
     pub(super) fn again(&self) -> StoreError {
         match self {
             StoreError::Database(error) => StoreError::Database(error.clone()),
+            StoreError::Disk(trouble) => StoreError::Disk(trouble.clone()),
             _ => StoreError::Closed,
         }
     }
 }
 
+/// All statements of this room, so that none is compiled twice.
+const STATEMENTS_KEPT: usize = 256;
+
 pub(super) fn open(file: &Path) -> Result<Connection, StoreError> {
-    let at = |source| StoreError::Open { file: file.into(), source };
+    make_private(file).map_err(|source| StoreError::Private { file: file.into(), source })?;
+    let mut connection = prepare(file).map_err(|source| match DiskTrouble::of(&source, file) {
+        Some(trouble) => StoreError::Disk(trouble),
+        None => StoreError::Open { file: file.into(), source },
+    })?;
+    migrate(&mut connection, file).map_err(|error| match &error {
+        StoreError::Database(found) => DiskTrouble::of(found, file).map_or(error, StoreError::Disk),
+        _ => error,
+    })?;
+    Ok(connection)
+}
+
+/// The database gives the files beside it the mode of its own one, so that comes first, whatever the umask is.
+fn make_private(file: &Path) -> io::Result<()> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(file)?;
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = file.as_os_str().to_owned();
+        name.push(suffix);
+        match std::fs::set_permissions(&name, Permissions::from_mode(0o600)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn prepare(file: &Path) -> rusqlite::Result<Connection> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(file, flags).map_err(at)?;
-    connection.busy_timeout(BUSY_MAX).map_err(at)?;
+    let connection = Connection::open_with_flags(file, flags)?;
+    connection.busy_timeout(BUSY_MAX)?;
+    // Plans do not depend on the values of parameters: else a statement is compiled again with each new value.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
     // Takes effect in a new file only: what is forgotten makes it shorter, a few pages at a time.
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(at)?;
-    connection.pragma_update(None, "journal_mode", "WAL").map_err(at)?;
-    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT).map_err(at)?;
-    connection.pragma_update(None, "synchronous", "FULL").map_err(at)?;
-    connection.pragma_update(None, "foreign_keys", true).map_err(at)?;
-    migrate(&mut connection, file)?;
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    // Sorting needs no room on any disk.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     Ok(connection)
 }
 

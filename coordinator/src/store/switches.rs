@@ -34,19 +34,17 @@ fn switch(row: &Row<'_>) -> Result<Switch, StoreError> {
 
 pub(super) fn put(connection: &Connection, switch: &SwitchAttributes) -> Result<(), StoreError> {
     let text = "settings have text keys only";
-    connection.execute(
-        "INSERT INTO switches (name, driver, off_time_ms, protected, budget_watts)
+    let put = "INSERT INTO switches (name, driver, off_time_ms, protected, budget_watts)
          VALUES (:name, :driver, :off_time_ms, :protected, :budget_watts)
          ON CONFLICT (name) DO UPDATE SET driver = excluded.driver, off_time_ms = excluded.off_time_ms,
-           protected = excluded.protected, budget_watts = excluded.budget_watts",
-        named_params! {
-            ":name": switch.name,
-            ":driver": serde_json::to_string(&switch.driver).expect(text),
-            ":off_time_ms": u64::try_from(switch.off_time.as_millis()).unwrap_or(u64::MAX),
-            ":protected": serde_json::to_string(&switch.protected).expect(text),
-            ":budget_watts": switch.budget_watts,
-        },
-    )?;
+           protected = excluded.protected, budget_watts = excluded.budget_watts";
+    connection.prepare_cached(put)?.execute(named_params! {
+        ":name": switch.name,
+        ":driver": serde_json::to_string(&switch.driver).expect(text),
+        ":off_time_ms": u64::try_from(switch.off_time.as_millis()).unwrap_or(u64::MAX),
+        ":protected": serde_json::to_string(&switch.protected).expect(text),
+        ":budget_watts": switch.budget_watts,
+    })?;
     Ok(())
 }
 
@@ -88,9 +86,11 @@ impl Store {
         self.write(move |connection| {
             named(connection, &name)?;
             if name != new && named(connection, &new).is_ok() {
-                return Err(Conflict::Taken { what: "switch", name: new }.into());
+                return Err(Conflict::Taken { what: "switch", name: new.clone() }.into());
             }
-            connection.execute("UPDATE switches SET name = ? WHERE name = ?", (&new, &name))?;
+            connection
+                .prepare_cached("UPDATE switches SET name = ? WHERE name = ?")?
+                .execute((&new, &name))?;
             journal::note(connection, at, &actor, "switch", &format!("{name} is named {new}"))
         })
         .await
@@ -107,16 +107,16 @@ impl Store {
             let nodes: Vec<String> = rows::all(connection, query, [switch.id.0], |row| Ok(row.get(0)?))?;
             if !nodes.is_empty() {
                 let by = format!("it powers {}; move or retire them first", nodes.join(", "));
-                return Err(Conflict::InUse { what: "switch", name, by }.into());
+                return Err(Conflict::InUse { what: "switch", name: name.clone(), by }.into());
             }
             let retired = "SELECT count(*) FROM nodes WHERE switch_id = ?";
-            let retired: u64 = connection.query_row(retired, [switch.id.0], |row| row.get(0))?;
+            let retired: u64 = connection.prepare_cached(retired)?.query_row([switch.id.0], |row| row.get(0))?;
             // The history of retired nodes names the row; only its name is free again.
             if retired > 0 {
                 let update = "UPDATE switches SET removed_ms = ?, name = name || ' (removed ' || id || ')' WHERE id = ?";
-                connection.execute(update, (at.0, switch.id.0))?;
+                connection.prepare_cached(update)?.execute((at.0, switch.id.0))?;
             } else {
-                connection.execute("DELETE FROM switches WHERE id = ?", [switch.id.0])?;
+                connection.prepare_cached("DELETE FROM switches WHERE id = ?")?.execute([switch.id.0])?;
             }
             journal::note(connection, at, &actor, "switch", &format!("removed {name}"))
         })
@@ -137,9 +137,9 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn keep_switch_said(&self, switch: SwitchId, said: SwitchSaid) -> Result<(), StoreError> {
-        self.write(move |connection| {
+        self.record(move |connection| {
             let update = "UPDATE switches SET uptime_ms = ?, uptime_at_ms = ? WHERE id = ?";
-            connection.execute(update, (said.uptime_ms, said.at.0, switch.0))?;
+            connection.prepare_cached(update)?.execute((said.uptime_ms, said.at.0, switch.0))?;
             Ok(())
         })
         .await

@@ -61,7 +61,14 @@ async fn coordinator(State(shared): State<Shared>, asker: Asker) -> Json<Coordin
         site: shared.site.name().into(),
         user: asker.0.name,
         clock: shared.board.distrust().map(|why| why.to_string()),
+        disk: disk_trouble(&shared),
     })
+}
+
+/// Why the runner waits, or why requests are refused.
+fn disk_trouble(shared: &Shared) -> Option<String> {
+    let unsaved = shared.board.unsaved().borrow().clone();
+    unsaved.or_else(|| shared.store.trouble()).map(|trouble| trouble.to_string())
 }
 
 async fn confirm_clock(State(shared): State<Shared>, asker: Asker) -> Result<Json<()>, ApiError> {
