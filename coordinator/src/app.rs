@@ -3,12 +3,13 @@
 mod broker;
 mod door;
 mod netboot;
+mod site_key;
 
 use crate::bus::link::Link;
 use crate::config::Config;
 use crate::console::Consoles;
 use crate::credentials::Credentials;
-use crate::data_directory::{ADDRESSES, Addresses, DataDirectory};
+use crate::data_directory::{ADDRESSES, Addresses, DataDirectory, Served};
 use crate::descriptors::{self, Connections, Wishes};
 use crate::http::{self, Inner, Shared};
 use crate::machine::Policy;
@@ -53,8 +54,11 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let connections = connections(&config)?;
     let data = DataDirectory::open(&config.data_directory)?;
     let _only_one = data.lock()?;
-    let credentials = Credentials::new(data.site_key()?);
-    let store = data.store()?;
+    let Served { key, store, is_known } = data.open_for_serving().await?;
+    let credentials = Credentials::new(key.clone());
+    if is_known {
+        site_key::keep_proofs(&store, &credentials).await?;
+    }
     let library = Arc::new(data.library(config.free_bytes)?);
     tokio::spawn(jobs::sweep_soon(library.clone(), store.clone()));
     let people = bind("people", config.people.listen).await?;
@@ -75,6 +79,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         heard: heard.clone(),
     };
     let epoch = store.begin_epoch().await?;
+    site_key::mark(&data, &key, &store).await;
     let broker = Broker::open(&config, door, epoch).await?;
     let link = Link::start(broker.link.clone(), credentials.clone(), board.live_boots(), heard);
     let lines = Lines::default();
@@ -106,12 +111,17 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         broker: broker.advertised,
         instance: instance.clone(),
     };
-    data.write_private(ADDRESSES, &serde_json::to_vec_pretty(&addresses)?)?;
+    if let Err(error) = data.write_private(ADDRESSES, &serde_json::to_vec_pretty(&addresses)?) {
+        // On a full disk the commands on the head find the coordinator by its settings only.
+        tracing::warn!(%error, "the addresses are not written down");
+    }
     tracing::info!(people = %addresses.people, nodes = %addresses.nodes, broker = %addresses.broker, epoch, "coordinator is up");
 
     let calendar = board.clone();
     let is_trusted = move || calendar.distrust().is_none();
     tokio::spawn(housekeeping::keep(store.clone(), library.clone(), config.retention, is_trusted));
+    tokio::spawn(housekeeping::watch_disk(store.clone()));
+    tokio::spawn(site_key::keep_marking(data.clone(), key.clone(), store.clone()));
     let watched = handle.clone();
     tokio::spawn(service_manager::keep_alive(async move || watched.are_you_alive().await.is_ok()));
     let command_lines = Arc::new(CommandLines {
@@ -141,7 +151,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let shared = Shared::new(Inner {
         site: config.site,
-        store,
+        store: store.clone(),
         runner: handle,
         board,
         credentials,
@@ -179,12 +189,17 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     service_manager::stopping();
     // A receiver that is gone has ended already.
     let _ = stop.send(true);
-    if !running.is_finished() {
-        running.await.context("the runner panicked")??;
-    }
+    let saved = match running.is_finished() {
+        true => Ok(()),
+        false => running.await.context("the runner panicked").and_then(|result| Ok(result?)),
+    };
     link.stop().await;
     broker.stop().await;
-    ended
+    site_key::mark(&data, &key, &store).await;
+    if let Err(error) = store.close().await {
+        tracing::warn!(%error, "the write-ahead log stays beside the store until the next start");
+    }
+    ended.and(saved)
 }
 
 /// Serves TFTP until it fails; for ever where nothing is served.

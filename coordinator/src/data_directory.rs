@@ -1,4 +1,9 @@
-//! The one directory that a coordinator owns: store, images, site key. Readable by its owner only.
+//! The one directory that a coordinator owns: store, images, site key. Readable by its owner only. Whether key and
+//! store belong together is in `site_key.rs`.
+
+mod site_key;
+
+pub use site_key::{Mismatch, SITE_MARK, Served};
 
 use crate::image::{Library, LibraryError, Limits};
 use crate::netboot::{BootRoots, CardFiles};
@@ -68,6 +73,9 @@ pub enum DataError {
         /// The file.
         path: PathBuf,
     },
+    /// The site key and the store do not belong together.
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
     /// No random bytes.
     #[error("the kernel gives no random bytes: {0}")]
     Random(getrandom::Error),
@@ -113,11 +121,12 @@ impl DataDirectory {
         }
     }
 
-    /// The store.
+    /// The store, for programs beside the coordinator.
     ///
     /// # Errors
-    /// When it cannot be opened.
+    /// When it cannot be opened, or was lost.
     pub fn store(&self) -> Result<Store, DataError> {
+        self.check_store_is_there()?;
         Ok(Store::open(&self.file(STORE))?)
     }
 
@@ -139,32 +148,33 @@ impl DataDirectory {
         CardFiles::at(self.file(CARD_FILES))
     }
 
-    /// The site key; made from random bits the first time.
+    /// The site key; none before the first start.
     ///
     /// # Errors
     /// [`DataError::SiteKey`] when the file is something else, or others may read it.
-    pub fn site_key(&self) -> Result<SiteKey, DataError> {
+    fn read_site_key(&self) -> Result<Option<SiteKey>, DataError> {
         let path = self.file(SITE_KEY);
         let io = |action| {
             let path = path.clone();
             move |source| DataError::Io { action, path, source }
         };
-        match File::open(&path) {
-            Ok(mut file) => {
-                let mut bytes = Vec::new();
-                (&mut file).take(33).read_to_end(&mut bytes).map_err(io("read"))?;
-                let private = file.metadata().map_err(io("read"))?.mode() & 0o077 == 0;
-                let key = <[u8; 32]>::try_from(bytes).ok().filter(|_| private);
-                key.map(SiteKey).ok_or(DataError::SiteKey { path: path.clone() })
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let mut key = [0; 32];
-                getrandom::fill(&mut key).map_err(DataError::Random)?;
-                self.write_private(SITE_KEY, &key)?;
-                Ok(SiteKey(key))
-            }
-            Err(error) => Err(io("open")(error)),
-        }
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io("open")(error)),
+        };
+        let mut bytes = Vec::new();
+        (&mut file).take(33).read_to_end(&mut bytes).map_err(io("read"))?;
+        let private = file.metadata().map_err(io("read"))?.mode() & 0o077 == 0;
+        let key = <[u8; 32]>::try_from(bytes).ok().filter(|_| private);
+        key.map(|key| Some(SiteKey(key))).ok_or(DataError::SiteKey { path: path.clone() })
+    }
+
+    /// A site key of random bits.
+    fn new_site_key() -> Result<SiteKey, DataError> {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).map_err(DataError::Random)?;
+        Ok(SiteKey(key))
     }
 
     /// Writes a file that only its owner may read, whole or not at all.
@@ -190,15 +200,15 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
 
-    #[test]
-    fn the_site_key_is_made_once_and_must_stay_private() {
+    #[tokio::test]
+    async fn the_site_key_is_made_once_and_must_stay_private() {
         let directory = tempfile::tempdir().unwrap();
         let data = DataDirectory::open(&directory.path().join("data")).unwrap();
-        let key = data.site_key().unwrap();
-        assert!(data.site_key().unwrap() == key);
+        let key = data.open_for_serving().await.unwrap().key;
+        assert!(data.open_for_serving().await.unwrap().key == key);
         let path = directory.path().join("data/site.key");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(data.site_key(), Err(DataError::SiteKey { .. })));
+        assert!(matches!(data.open_for_serving().await, Err(DataError::SiteKey { .. })));
     }
 
     #[test]

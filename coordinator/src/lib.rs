@@ -20,6 +20,7 @@ pub mod operate;
 pub mod permission;
 pub mod power;
 pub mod print;
+pub mod private;
 pub mod runner;
 pub mod serial_port;
 pub mod service_manager;

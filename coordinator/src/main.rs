@@ -10,9 +10,11 @@ use piseduce_coordinator::client::{ClientError, ConnectionOptions, Ended};
 use piseduce_coordinator::operate::backup::{self, restore};
 use piseduce_coordinator::operate::boot_root::{self, BootRootCommand};
 use piseduce_coordinator::operate::netboot::{self, NetbootCommand};
+use piseduce_coordinator::operate::site_key::SiteKeyCommand;
 use piseduce_coordinator::operate::user::UserCommand;
-use piseduce_coordinator::operate::{ConfigOption, doctor, environment, user};
+use piseduce_coordinator::operate::{ConfigOption, doctor, environment, site_key, user};
 use piseduce_coordinator::print::{self, Output};
+use piseduce_coordinator::private;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -57,6 +59,9 @@ enum Top {
     Backup(backup::Backup),
     /// Make a backup the coordinator's directory
     Restore(restore::Restore),
+    /// The key that the nodes' credentials follow from
+    #[command(subcommand)]
+    SiteKey(SiteKeyCommand),
     /// The users of the coordinator on this head node
     #[command(subcommand)]
     User(UserCommand),
@@ -76,6 +81,22 @@ enum Top {
         /// Which shell
         shell: clap_complete::Shell,
     },
+}
+
+impl Top {
+    /// Whether what it writes is nobody else's business. Boot roots, and what dnsmasq reads, are read by others.
+    fn writes_for_its_owner(&self) -> bool {
+        match self {
+            Top::Serve(_)
+            | Top::Doctor(_)
+            | Top::Backup(_)
+            | Top::Restore(_)
+            | Top::SiteKey(_)
+            | Top::User(_)
+            | Top::Environment(_) => true,
+            Top::BootRoot(_) | Top::Netboot(_) | Top::Ask(_) | Top::Completions { .. } => false,
+        }
+    }
 }
 
 #[derive(Subcommand)]
@@ -168,6 +189,10 @@ fn failed(error: &anyhow::Error, output: Output) -> ExitCode {
 }
 
 fn run(arguments: Arguments, output: Output) -> anyhow::Result<Ended> {
+    private::leave_no_core_dumps();
+    if arguments.subcommand.writes_for_its_owner() {
+        private::write_for_owner_only();
+    }
     let connection = arguments.connection;
     let ask = |command| commands::environment(&connection, output, command);
     match arguments.subcommand {
@@ -175,6 +200,7 @@ fn run(arguments: Arguments, output: Output) -> anyhow::Result<Ended> {
         Top::Doctor(arguments) => doctor::doctor(&arguments, output)?,
         Top::Backup(arguments) => runtime()?.block_on(backup::backup(arguments))?,
         Top::Restore(arguments) => runtime()?.block_on(restore::restore(arguments))?,
+        Top::SiteKey(command) => site_key::run(&command)?,
         Top::User(command) => runtime()?.block_on(user::run(command, output))?,
         Top::BootRoot(command) => runtime()?.block_on(boot_root::run(command, output))?,
         Top::Netboot(command) => runtime()?.block_on(netboot::run(&command, output))?,

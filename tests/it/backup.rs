@@ -1,7 +1,7 @@
 //! Backup and restore: taken while nodes are being deployed, put on a new head, refused when anything is wrong.
 
 use piseduce_coordinator::api::EnvironmentView;
-use piseduce_protocol::state::State;
+use piseduce_protocol::state::{Process, State};
 use piseduce_tests::bench_boot_root;
 use piseduce_tests::coordinator::{Coordinator, Place};
 use piseduce_tests::images;
@@ -76,7 +76,8 @@ fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).into_iter().flatten() {
         let path = entry.unwrap().path();
-        let is_the_stores = path.to_string_lossy().contains("store.sqlite");
+        let written = ["store.sqlite", "site.mark"];
+        let is_the_stores = written.iter().any(|name| path.to_string_lossy().contains(name));
         match path.is_dir() {
             true => found.extend(files(&path)),
             false if is_the_stores => {}
@@ -131,6 +132,35 @@ fn a_backup_of_a_busy_head_restores_onto_a_new_one_and_its_deployments_go_on() {
     // Everything works on the new head: another deployment from the beginning.
     lab.deploy_again_on_blank_card(0);
     lab.wait_for(0, State::Deployed, 120.0);
+}
+
+#[test]
+fn after_a_restore_deployed_nodes_are_shown_with_the_keys_that_they_have_and_can_be_rebooted() {
+    let mut lab = Lab::with_limits(1, SOON);
+    lab.deploy(&[]);
+    let id = lab.wait_for(0, State::Deployed, 60.0).id;
+    let show = |lab: &Lab| {
+        let shown = lab.history(id).deployment;
+        (shown.known_hosts.expect("a deployed node has a host key"), shown.fingerprint.unwrap())
+    };
+    let before = show(&lab);
+    let backup = lab.directory.path().join("deployed.tar.zst");
+    take(&lab.coordinator, &backup, &[]).unwrap();
+    lab.coordinator.terminate();
+    restore(&lab.coordinator, &backup, &["--replace"]).unwrap();
+    lab.coordinator.resume().unwrap();
+    assert_eq!(show(&lab), before, "the card still has the key that it got");
+    lab.coordinator.cli(USER, &["reboot", "pi-1"]).unwrap();
+    let is_rebooted = |history: &piseduce_coordinator::api::DeploymentHistory| {
+        let rebooted = history.journal.iter().any(|entry| entry.process == Process::Reboot);
+        rebooted && history.deployment.status.state == State::Deployed
+    };
+    wait_for("the node to be deployed again", 60.0, || lab.history(id), is_rebooted);
+    assert_eq!(show(&lab), before);
+    // What is deployed from now on follows from the new key.
+    lab.deploy_again_on_blank_card(0);
+    lab.wait_for(0, State::Deployed, 120.0);
+    assert_ne!(show(&lab).1, before.1);
 }
 
 #[test]
@@ -260,7 +290,7 @@ fn a_backup_of_a_newer_program_is_refused_with_the_version_that_reads_it() {
     let at = tree.to_string_lossy();
     run("tar", &["--zstd", "-xf", &backup.to_string_lossy(), "-C", &at]).unwrap();
     let list = fs::read_to_string(tree.join("backup.json")).unwrap();
-    for (field, newer) in [("\"format\": 1,", "\"format\": 2,"), ("\"store\": 1,", "\"store\": 99,")] {
+    for (field, newer) in [("\"format\": 1,", "\"format\": 2,"), ("\"store\": 3,", "\"store\": 99,")] {
         assert!(list.contains(field), "{list}");
         let newer = list.replace(field, newer).replace("\"program\": \"", "\"program\": \"9");
         fs::write(tree.join("backup.json"), newer).unwrap();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The coordinator's rooms, ground floor first.
 const COORDINATOR: [&[&str]; 9] = [
-    &["clock", "clock_trust", "descriptors", "print", "signal"],
+    &["clock", "clock_trust", "descriptors", "print", "private", "signal"],
     &["domain", "serial_port", "service_manager"],
     &["api", "machine", "permission", "credentials"],
     &["bus", "console", "image", "netboot", "power", "store"],

@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod environment;
 pub mod netboot;
 mod progress;
+pub mod site_key;
 pub mod user;
 
 use crate::config::{Config, ConfigError};

@@ -15,7 +15,7 @@ use crate::store::{Contents, Examination, SCHEMA_VERSION};
 use anyhow::{Context as _, bail};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt as _, lchown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
@@ -219,6 +219,8 @@ fn write_settings(file: &Path, settings: &str) -> anyhow::Result<()> {
             fs::create_dir_all(parent)?;
         }
         fs::write(file, settings)?;
+        // The coordinator runs as another user than root, who restores; no secret is in it.
+        fs::set_permissions(file, fs::Permissions::from_mode(0o644))?;
         File::open(file)?.sync_all()
     };
     written().with_context(|| format!("failed to write the settings to {}", file.display()))
@@ -257,8 +259,8 @@ fn tell(restored: &Restored, file: &Path, backup: &Path) {
     }
     print::line(format!(
         "the site key ({SITE_KEY}) is in no backup: the next start makes a new one. Nodes that run the boot root now are \
-         not heard any more and are booted again, from their restart budget; deployed nodes keep working, with host \
-         keys that `piseduce deployment show` no longer knows"
+         not heard any more and are booted again, from their restart budget; deployed nodes keep working, and keep \
+         their host keys"
     ));
     if fs::metadata(directory).is_ok_and(|it| it.uid() == 0) {
         let directory = directory.display();

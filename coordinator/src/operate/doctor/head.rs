@@ -2,8 +2,9 @@
 
 use super::Check;
 use crate::clock_trust::{Synchronised, synchronised};
-use crate::data_directory::SITE_KEY;
+use crate::data_directory::{SITE_KEY, SITE_MARK, STORE};
 use crate::image::FreeSpace;
+use crate::store::{BALLAST_BYTES, ballast_is_held};
 use rustix::process::geteuid;
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
@@ -198,6 +199,31 @@ pub(in crate::operate) fn site_key(directory: &Path) -> Option<Check> {
             let found = format!("{shown} has {length} bytes instead of 32");
             Check::fail("site_key", found, format!("remove {shown}; the next start makes a new one"))
         }
+    })
+}
+
+/// Whether the key has its store, without which it is not used.
+pub(in crate::operate) fn store_of_key(directory: &Path) -> Option<Check> {
+    let has_store = fs::metadata(directory.join(STORE)).is_ok_and(|it| it.len() > 0);
+    (!has_store && directory.join(SITE_KEY).exists()).then(|| {
+        let found = format!("{SITE_KEY} is there, but the store is missing or empty");
+        let advice = "put the newest store back, or `piseduce site-key renew`";
+        Check::fail("site_key", found, advice)
+    })
+}
+
+/// Whether room is kept back on the disk for what must be written.
+pub(in crate::operate) fn ballast(directory: &Path) -> Option<Check> {
+    let has_served = directory.join(SITE_MARK).exists();
+    has_served.then(|| match ballast_is_held(directory) {
+        true => {
+            Check::ok("ballast", format!("{} MB kept back for what must be written", BALLAST_BYTES >> 20))
+        }
+        false => Check::fail(
+            "ballast",
+            "the disk is or was full: the room that is kept back is in use, and requests are refused",
+            "make room; a running coordinator keeps it back again by itself",
+        ),
     })
 }
 

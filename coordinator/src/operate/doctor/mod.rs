@@ -41,7 +41,9 @@ fn examine(option: &ConfigOption) -> Vec<Check> {
     checks.extend(head::disk(directory, config.free_bytes));
     checks.push(head::clock(config.trust_unsynchronised));
     if readable {
+        checks.extend(head::ballast(directory));
         checks.extend(head::site_key(directory));
+        checks.extend(head::store_of_key(directory));
         let (is_running, found) = listeners::examine(&config);
         checks.extend(found);
         checks.extend(netboot::examine(&config, is_running));
