@@ -290,7 +290,7 @@ fn a_backup_of_a_newer_program_is_refused_with_the_version_that_reads_it() {
     let at = tree.to_string_lossy();
     run("tar", &["--zstd", "-xf", &backup.to_string_lossy(), "-C", &at]).unwrap();
     let list = fs::read_to_string(tree.join("backup.json")).unwrap();
-    for (field, newer) in [("\"format\": 1,", "\"format\": 2,"), ("\"store\": 3,", "\"store\": 99,")] {
+    for (field, newer) in [("\"format\": 1,", "\"format\": 2,"), ("\"store\": 4,", "\"store\": 99,")] {
         assert!(list.contains(field), "{list}");
         let newer = list.replace(field, newer).replace("\"program\": \"", "\"program\": \"9");
         fs::write(tree.join("backup.json"), newer).unwrap();
