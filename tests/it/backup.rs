@@ -148,6 +148,8 @@ fn after_a_restore_deployed_nodes_are_shown_with_the_keys_that_they_have_and_can
     take(&lab.coordinator, &backup, &[]).unwrap();
     lab.coordinator.terminate();
     restore(&lab.coordinator, &backup, &["--replace"]).unwrap();
+    // No boot root is in a backup.
+    bench_boot_root::add_bench(&lab.coordinator.data()).unwrap();
     lab.coordinator.resume().unwrap();
     assert_eq!(show(&lab), before, "the card still has the key that it got");
     lab.coordinator.cli(USER, &["reboot", "pi-1"]).unwrap();
