@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use piseduce_protocol::table::{Entry, SECTOR_BYTES, Table};
 use std::fs::File;
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{Cursor, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -37,15 +37,32 @@ impl BootPartition {
     /// # Errors
     /// When the card cannot be read.
     pub fn read(&self, name: &str) -> anyhow::Result<Option<Vec<u8>>> {
-        let mut content = Vec::new();
-        match self.files.root_dir().open_file(name) {
-            Ok(mut file) => {
-                file.read_to_end(&mut content)?;
-                Ok(Some(content))
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
+        content(&self.files.root_dir(), name)
+    }
+}
+
+/// The boot files of `boot.img`, a FAT file system without a table.
+pub(super) struct RamDisk(fatfs::FileSystem<Cursor<Vec<u8>>>);
+
+impl RamDisk {
+    pub(super) fn open(image: Vec<u8>) -> anyhow::Result<RamDisk> {
+        Ok(RamDisk(fatfs::FileSystem::new(Cursor::new(image), fatfs::FsOptions::new())?))
+    }
+
+    pub(super) fn read(&self, name: &str) -> anyhow::Result<Option<Vec<u8>>> {
+        content(&self.0.root_dir(), name)
+    }
+}
+
+fn content<T: Read + Write + Seek>(root: &fatfs::Dir<'_, T>, name: &str) -> anyhow::Result<Option<Vec<u8>>> {
+    let mut content = Vec::new();
+    match root.open_file(name) {
+        Ok(mut file) => {
+            file.read_to_end(&mut content)?;
+            Ok(Some(content))
         }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

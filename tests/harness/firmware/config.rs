@@ -10,6 +10,9 @@ pub(super) struct Config {
     pub(super) upstream_kernel: bool,
     initramfs: Option<String>,
     auto_initramfs: bool,
+    /// Everything else comes out of `boot.img`.
+    pub(super) boot_ramdisk: bool,
+    pub(super) overlays: Vec<String>,
 }
 
 impl Config {
@@ -19,6 +22,8 @@ impl Config {
             upstream_kernel: false,
             initramfs: None,
             auto_initramfs: false,
+            boot_ramdisk: false,
+            overlays: Vec::new(),
         };
         let mut applies = true;
         for line in text.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
@@ -38,6 +43,11 @@ impl Config {
         match line.split_once('=').map(|(name, value)| (name.trim(), value.trim())) {
             Some(("kernel", name)) => self.kernels = vec![name.into()],
             Some(("upstream_kernel", value)) => self.upstream_kernel = value == "1",
+            Some(("boot_ramdisk", value)) => self.boot_ramdisk = value == "1",
+            Some(("dtoverlay", value)) => {
+                self.overlays
+                    .extend(value.split(',').next().filter(|name| !name.is_empty()).map(str::to_owned));
+            }
             Some(("auto_initramfs", value)) => self.auto_initramfs = value == "1",
             _ => {}
         }

@@ -16,10 +16,11 @@ pub use model::{Model, Settings};
 
 use crate::namespace::Namespace;
 use crate::wait::seconds;
+use card::RamDisk;
 use config::Config;
 use dhcp::Lease;
 use std::path::PathBuf;
-use tftp::{Client, Fetched};
+use tftp::{Client, Fetched, TftpError};
 
 /// The interface of a board in its namespace.
 pub const INTERFACE: &str = "eth0";
@@ -94,6 +95,19 @@ impl Watch<'_> {
 trait Source {
     /// The content of a file; none: there is no such file.
     fn file(&mut self, name: &str) -> Result<Option<Vec<u8>>, Miss>;
+    /// Whether they were all fetched in one image.
+    fn is_ram_disk(&self) -> bool {
+        false
+    }
+}
+
+impl Source for RamDisk {
+    fn file(&mut self, name: &str) -> Result<Option<Vec<u8>>, Miss> {
+        self.read(name).map_err(|error| Miss::Nothing(format!("boot.img cannot be read: {error:#}")))
+    }
+    fn is_ram_disk(&self) -> bool {
+        true
+    }
 }
 
 impl Source for BootPartition {
@@ -116,8 +130,23 @@ impl Source for Remote<'_> {
     }
 }
 
+fn probe(client: &mut Client, path: &str, watch: &Watch, hangs: bool) -> Result<bool, Miss> {
+    let found = client.probe(path, &|| watch.is_off());
+    Ok(told(path, watch, hangs, found)?.is_some())
+}
+
 fn fetch(client: &mut Client, path: &str, watch: &Watch, hangs: bool) -> Result<Option<Vec<u8>>, Miss> {
-    match client.fetch(path, &|| watch.is_off()) {
+    let found = client.fetch(path, &|| watch.is_off());
+    told(path, watch, hangs, found)
+}
+
+fn told(
+    path: &str,
+    watch: &Watch,
+    hangs: bool,
+    found: Result<Fetched, TftpError>,
+) -> Result<Option<Vec<u8>>, Miss> {
+    match found {
         Ok(Fetched::File(bytes)) => {
             (watch.tell)(&format!("tftp {path}: {} bytes", bytes.len()));
             Ok(Some(bytes))
@@ -223,7 +252,11 @@ impl Firmware<'_> {
         // The first file that is there decides whether names begin with the serial number.
         let mut prefix = None;
         for (start, name) in self.model.start_files().iter().map(|name| (format!("{own}{name}"), *name)) {
-            if fetch(&mut client, &start, watch, hangs)?.is_some() {
+            let found = match self.model.probes_start_files() {
+                true => probe(&mut client, &start, watch, hangs)?,
+                false => fetch(&mut client, &start, watch, hangs)?.is_some(),
+            };
+            if found {
                 prefix = Some((own.clone(), name));
                 break;
             }
@@ -272,7 +305,18 @@ impl Firmware<'_> {
     fn load(&self, source: &mut dyn Source, from: From) -> Result<Loaded, Miss> {
         let text = source.file("config.txt")?.unwrap_or_default();
         let config = Config::parse(&String::from_utf8_lossy(&text), self.model);
+        if config.boot_ramdisk && !source.is_ram_disk() {
+            let image =
+                source.file("boot.img")?.ok_or_else(|| Miss::Nothing("there is no boot.img".into()))?;
+            let mut disk =
+                RamDisk::open(image).map_err(|error| Miss::Nothing(format!("boot.img: {error:#}")))?;
+            return self.load(&mut disk, from);
+        }
         source.file(self.model.device_tree(config.upstream_kernel))?;
+        source.file("overlays/overlay_map.dtb")?;
+        for name in &config.overlays {
+            source.file(&format!("overlays/{name}.dtbo"))?;
+        }
         let words = source.file("cmdline.txt")?.unwrap_or_default();
         let words = String::from_utf8_lossy(&words);
         let command_line = command_line(words.lines().next().unwrap_or_default());

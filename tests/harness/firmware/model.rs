@@ -20,6 +20,9 @@ pub enum Model {
 /// What the boot ROM of a Pi 3 asks for first, and needs.
 pub const SECOND_STAGE: &str = "bootcode.bin";
 
+/// The port that boot ROM and second stage of a Pi 3 ask from (firmware issue 1700).
+const ROM_PORT: u16 = 49153;
+
 /// A way to boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -42,7 +45,7 @@ pub struct Settings {
     pub dhcp_ms: u64,
     /// From one DHCP request to the next: `DHCP_REQ_TIMEOUT`.
     pub dhcp_again_ms: u64,
-    /// How long one file is tried: `TFTP_FILE_TIMEOUT`.
+    /// How long one file may take: `TFTP_FILE_TIMEOUT`.
     pub tftp_file_ms: u64,
     /// `BOOT_WATCHDOG_TIMEOUT`; none: a board that hangs stays so.
     pub watchdog_ms: Option<u64>,
@@ -50,6 +53,8 @@ pub struct Settings {
     pub restart_pause_ms: u64,
     /// The block size that is asked for.
     pub block_bytes: u16,
+    /// The port that files are asked for from, one for every stage; 0: another one each time.
+    pub tftp_port: u16,
 }
 
 impl Settings {
@@ -63,7 +68,8 @@ impl Settings {
             tftp_file_ms: 30_000,
             watchdog_ms: None,
             restart_pause_ms: 1000,
-            block_bytes: if rom { 512 } else { 1024 },
+            block_bytes: if rom { 512 } else { 1468 },
+            tftp_port: if rom { ROM_PORT } else { 0 },
         }
     }
 
@@ -154,6 +160,14 @@ impl Model {
         }
     }
 
+    /// Whether a start file is only looked for before it is fetched.
+    pub(super) fn probes_start_files(self) -> bool {
+        match self {
+            Model::Pi3 | Model::Pi3Plus | Model::Pi4 => true,
+            Model::Pi5 => false,
+        }
+    }
+
     /// What is asked for without the prefix when nothing is below it.
     pub(super) fn asked_without_prefix(self) -> &'static [&'static str] {
         match self {
@@ -173,12 +187,24 @@ impl Model {
                     "recovery.elf",
                     start,
                     "fixup.dat",
+                    "config.txt",
+                    "config.txt",
                     "dt-blob.bin",
                     "bootcfg.txt",
                 ]
             }
-            Model::Pi4 => vec!["config.txt", "pieeprom.sig", "recover4.elf", start, "fixup4.dat"],
-            Model::Pi5 => vec!["pieeprom.sig"],
+            Model::Pi4 => {
+                vec![
+                    "config.txt",
+                    "pieeprom.sig",
+                    "vl805.sig",
+                    "recover4.elf",
+                    "config.txt",
+                    start,
+                    "fixup4.dat",
+                ]
+            }
+            Model::Pi5 => vec!["pieeprom.sig", "config.txt"],
         }
     }
 

@@ -1,5 +1,6 @@
 //! A TFTP client as firmware has one: one file at a time, in blocks of a size that it asks for (RFC 1350, 2347, 2348,
-//! 2349). Block numbers go round.
+//! 2349). Block numbers go round. It has the habits of real ones: a boot ROM asks from one port for ever, and a file that is only
+//! looked for is ended with an ERROR once its size is told (firmware issue 1700).
 
 use super::model::Settings;
 use crate::wait::seconds;
@@ -16,12 +17,23 @@ const ACKNOWLEDGE: u16 = 4;
 const ERROR: u16 = 5;
 const OPTIONS_ACKNOWLEDGED: u16 = 6;
 const NOT_FOUND: u16 = 1;
+/// How a firmware ends what it does not want.
+const EARLY_TERMINATE: &[u8] = b"\0\x05\0\0Early terminate\0";
+
+/// What a file is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Whole,
+    Probe,
+}
 
 /// Asks one server.
 pub(crate) struct Client {
     server: SocketAddr,
     block_bytes: u16,
     limit_seconds: f64,
+    /// The port that it asks from; 0: another one each time.
+    port: u16,
 }
 
 /// An answer.
@@ -35,6 +47,8 @@ pub(crate) enum Fetched {
 pub(crate) enum TftpError {
     #[error("no answer for {0} s")]
     Timeout(f64),
+    #[error("not whole after {0} s")]
+    Slow(f64),
     #[error("the power went")]
     Off,
     #[error("the server refuses: {0}")]
@@ -46,24 +60,40 @@ pub(crate) enum TftpError {
 impl Client {
     pub(crate) fn new(server: Ipv4Addr, settings: &Settings) -> Client {
         let limit_seconds = settings.tftp_file_ms as f64 / 1000.0;
-        Client { server: (server, 69).into(), block_bytes: settings.block_bytes, limit_seconds }
+        Client {
+            server: (server, 69).into(),
+            block_bytes: settings.block_bytes,
+            limit_seconds,
+            port: settings.tftp_port,
+        }
     }
 
-    /// Fetches a file. `limit_seconds` may pass between two blocks of it.
+    /// Fetches a file, within the time that a firmware gives it.
     pub(crate) fn fetch(&mut self, name: &str, is_off: &dyn Fn() -> bool) -> Result<Fetched, TftpError> {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        self.ask(name, is_off, Wish::Whole)
+    }
+
+    /// Looks whether there is such a file: an answer is ended early, and nothing of it is kept.
+    pub(super) fn probe(&mut self, name: &str, is_off: &dyn Fn() -> bool) -> Result<Fetched, TftpError> {
+        self.ask(name, is_off, Wish::Probe)
+    }
+
+    fn ask(&mut self, name: &str, is_off: &dyn Fn() -> bool, wish: Wish) -> Result<Fetched, TftpError> {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, self.port))?;
         socket.set_read_timeout(Some(LISTEN))?;
         let mut datagram = self.request(name);
         let (mut peer, mut known) = (self.server, false);
         let (mut block_bytes, mut expected, mut content) = (512, 1u16, Vec::new());
-        let (mut heard, mut sent) = (seconds(), f64::MIN);
+        let (began, mut sent) = (seconds(), f64::MIN);
         let mut buffer = vec![0; usize::from(self.block_bytes) + 600];
         loop {
             if is_off() {
                 return Err(TftpError::Off);
             }
-            if seconds() > heard + self.limit_seconds {
-                return Err(TftpError::Timeout(self.limit_seconds));
+            if seconds() > began + self.limit_seconds {
+                let is_begun = !content.is_empty();
+                let wrong = if is_begun { TftpError::Slow } else { TftpError::Timeout };
+                return Err(wrong(self.limit_seconds));
             }
             if seconds() > sent + AGAIN_SECONDS {
                 // A server that is not there yet is no reason to give up.
@@ -77,6 +107,10 @@ impl Client {
             (peer, known) = (from, true);
             let (kind, number) = (word(&buffer), word(&buffer[2..]));
             match kind {
+                OPTIONS_ACKNOWLEDGED | DATA if wish == Wish::Probe => {
+                    let _ = socket.send_to(EARLY_TERMINATE, peer);
+                    return Ok(Fetched::File(Vec::new()));
+                }
                 OPTIONS_ACKNOWLEDGED if content.is_empty() => {
                     block_bytes = granted(&buffer[2..count]).unwrap_or(block_bytes);
                     datagram = acknowledge(0);
@@ -97,9 +131,8 @@ impl Client {
                 }
                 _ => continue,
             }
-            heard = seconds();
             let _ = socket.send_to(&datagram, peer);
-            sent = heard;
+            sent = seconds();
         }
     }
 
