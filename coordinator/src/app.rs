@@ -6,7 +6,7 @@ mod netboot;
 mod site_key;
 
 use crate::bus::link::Link;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::console::Consoles;
 use crate::credentials::Credentials;
 use crate::data_directory::{ADDRESSES, Addresses, DataDirectory, Served};
@@ -39,9 +39,13 @@ async fn bind(what: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
 fn connections(config: &Config) -> anyhow::Result<Connections> {
     let open_files_max = descriptors::raise();
     let (nodes, people) = (config.nodes.connections, config.people.connections);
-    let connections = Connections::share(open_files_max, Wishes { broker: None, nodes, people })?;
-    let Connections { nodes, people, .. } = connections;
-    tracing::info!(open_files_max, nodes, people, "HTTP connections that may be open at once");
+    let broker = match &config.broker {
+        config::Broker::Embedded(listener) => listener.connections,
+        config::Broker::External(_) => None,
+    };
+    let connections = Connections::share(open_files_max, Wishes { broker, nodes, people })?;
+    let Connections { broker, nodes, people } = connections;
+    tracing::info!(open_files_max, broker, nodes, people, "connections that may be open at once");
     Ok(connections)
 }
 
@@ -80,7 +84,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let epoch = store.begin_epoch().await?;
     site_key::mark(&data, &key, &store).await;
-    let broker = Broker::open(&config, door, epoch).await?;
+    let broker = Broker::open(&config, door, epoch, connections.broker).await?;
     let link = Link::start(broker.link.clone(), credentials.clone(), board.live_boots(), heard);
     let lines = Lines::default();
     let consoles = Consoles::default();

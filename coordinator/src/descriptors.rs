@@ -15,7 +15,7 @@ const CONNECTIONS_MIN: u64 = 16;
 
 /// More connections than these are not needed unless the settings say so: an agent holds one at the broker, and at the
 /// nodes' listener one or two while it copies.
-const BROKER_DEFAULT: u64 = 5_120;
+const BROKER_DEFAULT: u64 = 6_144;
 const NODES_DEFAULT: u64 = 4_096;
 const PEOPLE_DEFAULT: u64 = 512;
 
@@ -110,7 +110,7 @@ mod tests {
             assert!(all(shared) + RESERVED <= limit, "{limit}: {shared:?}");
             assert!(shared.people >= 16 && shared.nodes >= 16 && shared.broker >= 16, "{shared:?}");
         }
-        let full = Connections { broker: 5_120, nodes: 4_096, people: 512 };
+        let full = Connections { broker: 6_144, nodes: 4_096, people: 512 };
         assert_eq!(Connections::share(16_384, Wishes::default()).unwrap(), full);
     }
 

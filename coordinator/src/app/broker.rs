@@ -28,13 +28,20 @@ impl Broker {
     /// # Errors
     /// When the gate cannot listen, or the accounts cannot be read. An external broker that cannot be reached is none:
     /// it may come later.
-    pub(super) async fn open(config: &Config, door: Door, epoch: u32) -> anyhow::Result<Broker> {
+    pub(super) async fn open(
+        config: &Config,
+        door: Door,
+        epoch: u32,
+        connections: u32,
+    ) -> anyhow::Result<Broker> {
         let site = config.site.clone();
         match &config.broker {
             config::Broker::Embedded(listener) => {
                 let password = door.credentials.coordinator_password();
                 let live = door.live.clone();
-                let settings = GateSettings::new(listener.listen);
+                let connections_max = usize::try_from(connections).expect("usize has 32 bits at least");
+                let settings = GateSettings { connections_max, ..GateSettings::new(listener.listen) };
+                tell_if_few(&settings, door.store.nodes().await?.len());
                 let gate = Gate::start(settings, site.clone(), Arc::new(door), live).await?;
                 let bound = gate.local_addr();
                 let link = LinkSettings {
@@ -79,5 +86,17 @@ impl Broker {
         if let Some(gate) = self.gate {
             gate.stop().await;
         }
+    }
+}
+
+/// Agents that find no seat wait, and their nodes are restarted in the end.
+fn tell_if_few(settings: &GateSettings, nodes: usize) {
+    let seats = settings.agents_max();
+    if nodes > seats {
+        tracing::warn!(
+            nodes,
+            seats,
+            "fewer agents can be connected than there are nodes: raise [broker] connections, and LimitNOFILE with it"
+        );
     }
 }

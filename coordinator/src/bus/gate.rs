@@ -64,6 +64,11 @@ pub struct GateSettings {
 }
 
 impl GateSettings {
+    /// How many agents may be connected at once.
+    pub fn agents_max(&self) -> usize {
+        Shares::of(self.connections_max).agents
+    }
+
     /// The usual settings for a gate that listens there.
     pub fn new(listen: SocketAddr) -> Self {
         GateSettings {

@@ -62,8 +62,15 @@ impl Section<'_> {
                 let allowed = "only beside `url`, the address of an external broker";
                 return Err(self.wrong("accounts", format!("\"{accounts}\""), allowed));
             }
-            return self.listener("0.0.0.0:1883").map(Broker::Embedded);
+            let connections = self.connections()?;
+            let mut listener = self.listener("0.0.0.0:1883")?;
+            listener.connections = connections;
+            return Ok(Broker::Embedded(listener));
         };
+        if let Some(connections) = self.connections()? {
+            let allowed = "nothing beside `url`: another broker has connections of its own";
+            return Err(self.wrong("connections", connections.to_string(), allowed));
+        }
         let (host, tcp_port) = parse_url(&url).ok_or_else(|| {
             // Whoever writes a password into the URL must not find it in a log.
             let found = if url.contains('@') { "a URL with a user".into() } else { format!("\"{url}\"") };
@@ -210,6 +217,7 @@ mod tests {
                 format!("{EXTERNAL}\nlisten = \"10.0.0.1:1883\""),
                 ["broker.listen", "10.0.0.1", "beside `url`"],
             ),
+            (format!("{EXTERNAL}\nconnections = 100"), ["broker.connections", "100", "beside `url`"]),
             (format!("{EXTERNAL}\nuser = \"me\""), ["broker.user", "not a setting", "accounts"]),
             ("url = \"mqtt://10.0.0.2\"".into(), ["broker.accounts", "missing", "the file"]),
             (

@@ -38,14 +38,17 @@ impl Listener {
 impl Section<'_> {
     /// Where to listen for HTTP, for how many connections.
     pub(super) fn http_listener(mut self, default: &str, per_address: u32) -> Result<Listener, ConfigError> {
-        let mut count = |key: &str, default: u32| {
-            let found = self.number(key, default.into(), 1..=CONNECTIONS_MAX)?;
-            Ok(u32::try_from(found).expect("at most a million"))
-        };
-        let per_address = count("connections_per_address", per_address)?;
-        // Zero is not allowed, so it stands for nothing.
-        let connections = Some(count("connections", 0)?).filter(|connections| *connections > 0);
+        let per_address = self.number("connections_per_address", per_address.into(), 1..=CONNECTIONS_MAX)?;
+        let per_address = u32::try_from(per_address).expect("at most a million");
+        let connections = self.connections()?;
         Ok(Listener { connections, per_address, ..self.listener(default)? })
+    }
+
+    /// How many connections there may be at once, if that is set.
+    pub(super) fn connections(&mut self) -> Result<Option<u32>, ConfigError> {
+        // Zero is not allowed, so it stands for nothing.
+        let found = self.number("connections", 0, 1..=CONNECTIONS_MAX)?;
+        Ok(Some(u32::try_from(found).expect("at most a million")).filter(|connections| *connections > 0))
     }
 
     /// Where to listen, and nothing else.

@@ -83,8 +83,8 @@ impl ApiError {
     }
 
     /// A body could not be written to the disk.
-    pub(super) fn write(error: &std::io::Error) -> Self {
-        if error.kind() == std::io::ErrorKind::StorageFull {
+    pub(super) fn write(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::StorageFull {
             return ApiError::no_space("the head's disk is full");
         }
         ApiError::ours(error)
