@@ -79,7 +79,7 @@ impl Arrivals {
         if table.count >= self.places_max {
             let most = table.by_address.values_mut().max_by_key(|waiting| waiting.len());
             let Some(waiting) = most else { return Arrival::Later };
-            if !waiting.front().is_some_and(|oldest| now.since(oldest.since) >= PATIENCE) {
+            if waiting.front().is_none_or(|oldest| now.since(oldest.since) < PATIENCE) {
                 return Arrival::Later;
             }
             waiting.pop_front();
