@@ -22,7 +22,7 @@ use std::ffi::CStr;
 const NODES: u64 = 40;
 
 fn filled(connection: &Connection) {
-    let fill = "INSERT INTO users VALUES ('ann', 'user', x'00', 0);
+    let fill = "INSERT INTO users (name, role, token_hash, created_ms) VALUES ('ann', 'user', x'00', 0);
         INSERT INTO switches (id, name, driver, off_time_ms, protected) VALUES (1, 'sw', '\"manual\"', 0, '[]');
         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40)
           INSERT INTO nodes (id, name, serial, serial_short, mac, model, switch_id, port)
