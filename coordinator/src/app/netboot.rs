@@ -1,6 +1,6 @@
 //! TFTP server and DHCP listeners at their place in the house: which nodes they know, and who is told of their questions.
 
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::domain::boot_evidence::TokenHolder;
 use crate::domain::network::Network;
 use crate::machine::event::Asked;
@@ -63,7 +63,7 @@ pub(super) struct Nodes {
 
 /// What the runner is told.
 enum Told {
-    Asked(Serial, Asked),
+    Asked(Serial, Asked, Instant),
     Token(Serial, TokenHolder),
 }
 
@@ -89,7 +89,7 @@ impl Nodes {
         tokio::spawn(async move {
             while let Some(told) = waiting.recv().await {
                 let heard = match told {
-                    Told::Asked(serial, asked) => runner.boot_asked(serial, asked).await,
+                    Told::Asked(serial, asked, at) => runner.boot_asked(serial, asked, at).await,
                     Told::Token(serial, holder) => runner.token_fetched(serial, holder).await,
                 };
                 if heard.is_err() {
@@ -113,7 +113,7 @@ impl Rack for Nodes {
     }
 
     fn asked(&self, serial: Serial, asked: Asked) {
-        let _ = self.told.try_send(Told::Asked(serial, asked));
+        let _ = self.told.try_send(Told::Asked(serial, asked, clock::now()));
     }
 
     fn alarm(&self, alarm: &Alarm) {
@@ -146,7 +146,7 @@ impl House for Nodes {
     }
 
     fn asked(&self, serial: Serial, asked: Asked) {
-        let _ = self.told.try_send(Told::Asked(serial, asked));
+        let _ = self.told.try_send(Told::Asked(serial, asked, clock::now()));
     }
 
     fn token_holder(&self, serial: Serial) -> Option<TokenHolder> {

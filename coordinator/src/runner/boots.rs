@@ -1,6 +1,7 @@
 //! What nodes' firmware says: signs of life, and an alarm when one speaks that should be without power.
 
 use super::Runner;
+use crate::clock::{self, Instant};
 use crate::domain::boot_evidence::TokenHolder;
 use crate::domain::node::NodeId;
 use crate::machine::event::{Asked, Sign};
@@ -8,9 +9,13 @@ use crate::store::Actor;
 use piseduce_protocol::id::Serial;
 
 impl Runner {
-    /// A node's firmware asked for something.
-    pub(super) fn boot_asked(&mut self, serial: Serial, asked: Asked) {
+    /// A node's firmware asked for something. What it asked before its agent said hello was of that agent's own boot, however late
+    /// it is told here: many nodes at once ask faster than turns are taken.
+    pub(super) fn boot_asked(&mut self, serial: Serial, asked: Asked, at: Instant) {
         let Some(node) = self.serials.get(&serial).copied() else { return };
+        if self.nodes.get(&node).and_then(|known| known.hello).is_some_and(|hello| at < hello) {
+            return;
+        }
         if self.is_dark(node) {
             self.raise_alarm(node);
         }
@@ -18,6 +23,14 @@ impl Runner {
             && self.is_explained(node, asked)
         {
             self.seen(id, Sign::BootAsked(asked), None);
+        }
+    }
+
+    /// A node's agent said hello, after all that its firmware asked for.
+    pub(super) fn hello_came(&mut self, serial: Serial) {
+        let known = self.serials.get(&serial).and_then(|node| self.nodes.get_mut(node));
+        if let Some(known) = known {
+            known.hello = Some(clock::now());
         }
     }
 

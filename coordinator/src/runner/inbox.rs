@@ -5,7 +5,7 @@ use super::requests::Requests;
 use super::site::Readings;
 use super::{Distrust, Runner};
 use crate::bus::link::Heard;
-use crate::clock::{self, UnixMs};
+use crate::clock::{self, Instant, UnixMs};
 use crate::domain::boot_evidence::{CardSighting, TokenHolder};
 use crate::domain::guard::{self, Action, Finding, Guards};
 use crate::domain::node::{NodeId, SwitchId};
@@ -26,7 +26,7 @@ pub(super) enum Message {
     Ask(Requests),
     Powered(DeploymentId, Seq, Powered),
     ViewServed(DeploymentId, Seq),
-    BootAsked(Serial, Asked),
+    BootAsked(Serial, Asked, Instant),
     TokenFetched(Serial, TokenHolder),
     CardAnswers(Serial),
     FirstBoot(DeploymentId, Run, FirstBootSign),
@@ -155,12 +155,12 @@ impl Handle {
         }
     }
 
-    /// A node's firmware asked for its boot view.
+    /// A node's firmware asked for its boot view, at this time.
     ///
     /// # Errors
     /// [`RequestError::Ending`].
-    pub async fn boot_asked(&self, serial: Serial, asked: Asked) -> Result<(), RequestError> {
-        self.send(Message::BootAsked(serial, asked)).await
+    pub async fn boot_asked(&self, serial: Serial, asked: Asked, at: Instant) -> Result<(), RequestError> {
+        self.send(Message::BootAsked(serial, asked, at)).await
     }
 
     /// A node's own firmware asks for the token of its boot, which is served once this is saved: the board shows it then.
@@ -228,7 +228,7 @@ impl Runner {
             Message::Ask(requests) => self.ask(requests),
             Message::Powered(id, seq, powered) => self.powered(id, seq, powered),
             Message::ViewServed(id, seq) => self.seen(id, Sign::ViewServed(seq), None),
-            Message::BootAsked(serial, asked) => self.boot_asked(serial, asked),
+            Message::BootAsked(serial, asked, at) => self.boot_asked(serial, asked, at),
             Message::TokenFetched(serial, holder) => self.token_fetched(serial, holder),
             Message::CardAnswers(serial) => self.card_answers(serial),
             Message::FirstBoot(id, run, sign) => {
@@ -330,6 +330,7 @@ impl Runner {
                     tracing::warn!(%serial, claimed = %hello.serial, "hello with another node's serial number dropped");
                     return;
                 }
+                self.hello_came(serial);
                 let words = serde_json::to_string(&hello).expect("a hello has text keys only");
                 self.keep_words(id, boot, Some(words), vec![]);
                 let card = self.card_shown(id, boot, hello.card.clone());

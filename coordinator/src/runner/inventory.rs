@@ -33,6 +33,7 @@ impl Runner {
                         deployment: None,
                         powered: None,
                         alarm: None,
+                        hello: None,
                         journal: JournalId::default(),
                     };
                     self.nodes.insert(fresh.node.id, fresh);

@@ -91,6 +91,8 @@ struct Known {
     alarm: Option<String>,
     /// The card that was last seen in it, by its identification.
     card: Option<String>,
+    /// When its agent last said hello.
+    hello: Option<Instant>,
     journal: JournalId,
 }
 
