@@ -17,7 +17,6 @@ use axum::routing::put;
 use piseduce_protocol::boot_files::{FILE_BYTES_MAX, decode, proof};
 use piseduce_protocol::id::{DeploymentId, Hash, Run};
 use piseduce_protocol::path::{CONTENT_HEADER, PROOF_HEADER, boot_file, boot_file_list};
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 /// A list of the most files that may be.
@@ -100,7 +99,7 @@ async fn file(
     let (cards, file_name) = (shared.cards.clone(), name.clone());
     let begun = tokio::task::spawn_blocking(move || cards.receive(owner, &file_name, announced.bytes));
     let part = begun.await.expect("making a file does not panic")?;
-    let mut written = part.reopen().map_err(|error| ApiError::write(&error))?.into();
+    let mut written = part.reopen().map_err(|error| ApiError::ours(&error))?.into();
     let (_, content) = receive(body, &mut written, announced.bytes).await?;
     check_content(content, announced)?;
     shared.cards.received(owner, &name, part)?;
@@ -139,9 +138,6 @@ async fn list(
 impl From<CardFilesError> for ApiError {
     fn from(error: CardFilesError) -> Self {
         match &error {
-            CardFilesError::Io { source, .. } if source.kind() == ErrorKind::StorageFull => {
-                ApiError::write(source)
-            }
             CardFilesError::Io { .. } => ApiError::ours(&error),
             CardFilesError::Archive(_) => ApiError::invalid(
                 error.to_string(),

@@ -82,14 +82,6 @@ impl ApiError {
         ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "no_space", message, hint)
     }
 
-    /// A body could not be written to the disk.
-    pub(super) fn write(error: &io::Error) -> Self {
-        if error.kind() == io::ErrorKind::StorageFull {
-            return ApiError::no_space("the head's disk is full");
-        }
-        ApiError::ours(error)
-    }
-
     /// A body that did not come whole.
     pub(super) fn body(error: &(dyn std::error::Error + 'static)) -> Self {
         let mut next = Some(error);

@@ -73,9 +73,9 @@ pub(super) async fn receive(body: Body, file: &mut File, bytes_max: u64) -> Resu
             return Err(ApiError::too_large(message, "nothing was changed"));
         }
         hasher.update(&piece);
-        file.write_all(&piece).await.map_err(|error| ApiError::write(&error))?;
+        file.write_all(&piece).await.map_err(|error| ApiError::ours(&error))?;
     }
-    file.flush().await.map_err(|error| ApiError::write(&error))?;
+    file.flush().await.map_err(|error| ApiError::ours(&error))?;
     Ok((bytes, Hash(*hasher.finalize().as_bytes())))
 }
 

@@ -74,7 +74,7 @@ async fn renew(
     // It is there as it came, and once more unpacked.
     check_room(&shared, told.unwrap_or(ARCHIVE_BYTES_MAX).saturating_mul(2))?;
     let directory = shared.cards.directory().map_err(|error| ApiError::ours(&error))?;
-    let mut archive = tempfile::tempfile_in(directory).map_err(|error| ApiError::write(&error))?.into();
+    let mut archive = tempfile::tempfile_in(directory).map_err(|error| ApiError::ours(&error))?.into();
     receive(body, &mut archive, ARCHIVE_BYTES_MAX).await?;
     let mut archive = archive.into_std().await;
     archive.rewind().map_err(|error| ApiError::ours(&error))?;
