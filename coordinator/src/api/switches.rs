@@ -32,6 +32,9 @@ pub struct SwitchDetails {
     pub uptime_seconds: Option<u64>,
     /// Its power supplies.
     pub supplies: Vec<SupplyView>,
+    /// Why nobody can be sure who is at which port before it is cut; none: the switch shows all addresses.
+    #[serde(default)]
+    pub place_gap: Option<String>,
     /// Its ports: all, or those of nodes where it cannot list them.
     pub ports: Vec<SwitchPortView>,
     /// What the last site recovery did, at all switches.
@@ -120,4 +123,7 @@ pub struct SwitchedView {
     pub port: String,
     /// Whether it is on.
     pub on: bool,
+    /// What is to be known of how that was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! What reaches the runner, from whom, and how a message becomes an event at a deployment.
 
-use super::orders::PortOrder;
+use super::orders::{PortOrder, SwitchedPort};
 use super::requests::Requests;
 use super::site::Readings;
 use super::{Distrust, Runner};
@@ -41,7 +41,7 @@ pub(super) enum Message {
 }
 
 /// Whom to tell how a port was switched.
-pub(super) type Powering = oneshot::Sender<Result<Powered, RequestError>>;
+pub(super) type Powering = oneshot::Sender<Result<SwitchedPort, RequestError>>;
 
 /// Whom to tell how a request went.
 pub(super) type Reply = oneshot::Sender<Result<(), RequestError>>;
@@ -107,7 +107,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`RequestError::Conflict`] when it must not be switched.
-    pub async fn switch_port(&self, order: PortOrder) -> Result<Powered, RequestError> {
+    pub async fn switch_port(&self, order: PortOrder) -> Result<SwitchedPort, RequestError> {
         self.answered(|reply| Message::Order(order, reply)).await
     }
 
@@ -194,7 +194,7 @@ impl Runner {
                 let _ = reply.send(result);
             }
             Message::Ask(requests) => self.ask(requests),
-            Message::Powered(id, seq, powered) => self.powered(id, seq, powered),
+            Message::Powered(id, seq, powered) => self.powered(id, seq, powered).await?,
             Message::ViewServed(id, seq) => self.seen(id, Sign::ViewServed(seq), None),
             Message::BootAsked(serial, asked) => self.boot_asked(serial, asked).await?,
             Message::CardAnswers(serial) => self.card_answers(serial),
@@ -210,7 +210,7 @@ impl Runner {
             Message::SwitchedOff(node, powered) => self.switched_off(node, &powered),
             Message::Looked { switch, node, asked, restarted } => self.looked(switch, node, asked, restarted),
             Message::Order(order, reply) => self.order(order, reply).await?,
-            Message::Ordered(number, powered) => self.ordered_ended(number, powered),
+            Message::Ordered(number, powered) => self.ordered_ended(number, powered).await?,
             Message::Stations(switch, stations) => self.stations(switch, &stations),
             Message::InventoryChanged(reply) => {
                 self.load_inventory().await?;
@@ -232,11 +232,16 @@ impl Runner {
         self.step(id, &Event::Seen(sign), &Actor::Machine, detail);
     }
 
-    fn powered(&mut self, id: DeploymentId, seq: Seq, powered: Powered) {
+    async fn powered(&mut self, id: DeploymentId, seq: Seq, powered: Powered) -> Result<(), StoreError> {
         if let Some(node) = self.lives.get(&id).map(|held| held.node) {
             self.set_powered(node, powered.is_on());
+            if let Some(known) = self.nodes.get(&node) {
+                let (switch, port) = (known.node.switch, known.node.attributes.port.clone());
+                self.note_remark(switch, &port).await?;
+            }
         }
         self.seen(id, Sign::Power(seq, powered), None);
+        Ok(())
     }
 
     fn heard(&mut self, heard: Heard) {

@@ -31,7 +31,7 @@ pub mod jobs;
 pub use board::{Board, NodeView};
 pub use calendar::Distrust;
 pub use inbox::{Handle, RequestError};
-pub use orders::{PortOrder, Wish};
+pub use orders::{PortOrder, SwitchedPort, Wish};
 pub use perform::Outside;
 pub use requests::{Answer, OnRefusal};
 

@@ -103,6 +103,11 @@ impl Outside {
         self.queues.get(&switch).and_then(|(_, queue)| queue.trouble(port))
     }
 
+    /// What is to be said of how a port was cut last, once.
+    pub(super) fn take_remark(&self, switch: SwitchId, port: &str) -> Option<String> {
+        self.queues.get(&switch).and_then(|(_, queue)| queue.take_remark(port))
+    }
+
     /// The switch of this name.
     pub(super) fn switch_of(&self, name: &str) -> Option<SwitchId> {
         self.queues.values().find_map(|(switch, _)| (switch.attributes.name == name).then_some(switch.id))

@@ -82,6 +82,10 @@ fn about(details: &SwitchDetails, screen: Screen) -> String {
             Cell::looking("no: ports are believed to do what they were told", Look::Bad),
         ));
     }
+    if let Some(gap) = &details.place_gap {
+        let text = format!("not sure: {gap}");
+        lines.push(("who is where", Cell::looking(text, Look::Bad)));
+    }
     if let Some(recovery) = &details.recovery {
         lines.push(("recovery", recovery.as_str().into()));
     }

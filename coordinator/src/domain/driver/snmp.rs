@@ -28,6 +28,10 @@ pub struct SnmpSettings {
     /// What is added to an outlet's number to get the number that the switch's table of addresses has for it.
     #[serde(default)]
     pub bridge_offset: i32,
+    /// VLANs whose addresses the switch shows only to a community or context of their own: `community@VLAN`, and by
+    /// version 3 the context `vlan-VLAN`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vlans: Vec<u16>,
     /// Whether that table is believed: a node that it shows elsewhere is not switched.
     #[serde(default = "yes")]
     pub check_stations: bool,
@@ -137,6 +141,10 @@ impl SnmpSettings {
             let found = self.secrets.to_string_lossy();
             return wrong("secrets", &found, "the absolute path of a file on the head node");
         }
+        // 0 and 4095 are reserved (IEEE 802.1Q).
+        if let Some(vlan) = self.vlans.iter().find(|vlan| !(1..=4094).contains(*vlan)) {
+            return wrong("vlans", &vlan.to_string(), "numbers of VLANs, 1 to 4094");
+        }
         let Some(objects) = &self.objects else { return Ok(()) };
         let templates =
             [("objects.admin", Some(&objects.admin)), ("objects.status", objects.status.as_ref())];
@@ -201,6 +209,7 @@ mod tests {
         for (lines, names) in [
             ("preset = \"tplink\"", "tp_link"),
             ("community = \"public\"", "community"),
+            ("vlans = [10, 4095]", "vlans"),
             ("[objects]\nadmin = \"1.3.6.1.4.1.9\"\non = 1\noff = 2", "objects.admin"),
             ("[objects]\nadmin = \"1.3.6.1.x.{port}\"\non = 1\noff = 2", "objects.admin"),
             ("[objects]\nadmin = \"1.3.6.1.4.{port}\"\non = 1\noff = 1", "objects.off"),

@@ -56,7 +56,7 @@ pub async fn detect(settings: &SnmpSettings) -> Result<Detected, PowerError> {
         .and_then(Value::as_oid)
         .and_then(|id| id.strip_prefix(&oid(ENTERPRISES))?.arcs().first().copied());
     let mut groups: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    for (index, _) in agent.table(&oid(ADMIN_COLUMN)).await? {
+    for (index, _) in agent.table(&oid(ADMIN_COLUMN)).await?.rows {
         if let [group, number] = index[..] {
             groups.entry(group).or_default().push(number);
         }
@@ -75,7 +75,7 @@ pub async fn detect(settings: &SnmpSettings) -> Result<Detected, PowerError> {
             groups.insert(group, numbers);
         }
     }
-    let seen: BTreeSet<u32> = stations::read(&agent).await?.into_iter().map(|(_, at)| at).collect();
+    let seen: BTreeSet<u32> = stations::read(&[&agent]).await?.seen.into_iter().map(|(_, at)| at).collect();
     let (bridge_offset, offset_evidence) = offset(&ports, &seen);
     let supplies = switch.all_supplies().await?;
     let spanning_tree = spanning_tree(&agent).await?;
@@ -140,7 +140,7 @@ fn offset(ports: &[PortView], seen: &BTreeSet<u32>) -> (i32, String) {
 async fn spanning_tree(agent: &Agent) -> Result<BTreeMap<u32, &'static str>, PowerError> {
     let mut columns = Vec::new();
     for root in [STP_STATE, STP_ENABLED, STP_EDGE] {
-        let rows = agent.table(&oid(root)).await?.into_iter();
+        let rows = agent.table(&oid(root)).await?.rows.into_iter();
         let rows = rows.filter_map(|(index, value)| Some((*index.first()?, integer(&value)?)));
         columns.push(rows.collect::<BTreeMap<u32, i32>>());
     }

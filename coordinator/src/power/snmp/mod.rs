@@ -8,10 +8,11 @@ mod stations;
 
 pub use detect::{Detected, detect, held_back};
 
-use super::{Answer, Port, PortView, Power, PowerError, PowerSwitch, Reading, Station, Supply};
+use super::{AddressTable, Answer, Port, PortView, Power, PowerError, PowerSwitch, Reading, Station, Supply};
 use crate::domain::driver::{SnmpObjects, SnmpSettings};
 use async_snmp::{Oid, Value};
 use client::Agent;
+use stations::Sightings;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub(super) struct SnmpSwitch {
     settings: SnmpSettings,
     objects: SnmpObjects,
     agent: Agent,
+    /// The same in VLANs whose addresses it does not show otherwise.
+    in_vlans: Vec<Agent>,
 }
 
 /// An object identifier of ours.
@@ -40,7 +43,8 @@ fn integer(value: &Value) -> Option<i32> {
 impl SnmpSwitch {
     pub(super) fn new(settings: &SnmpSettings) -> Self {
         let objects = settings.objects.clone().unwrap_or_else(|| presets::objects(settings.preset));
-        SnmpSwitch { objects, agent: Agent::new(settings), settings: settings.clone() }
+        let in_vlans = settings.vlans.iter().map(|vlan| Agent::in_vlan(settings, *vlan)).collect();
+        SnmpSwitch { objects, agent: Agent::new(settings), in_vlans, settings: settings.clone() }
     }
 
     /// Group and number of an outlet: `7`, or `2/7` where the group is not the usual one.
@@ -86,7 +90,7 @@ impl SnmpSwitch {
             Some(root) => (root.to_owned(), true),
             None => (before.replace("{group}", &self.settings.group.to_string()), false),
         };
-        let rows = self.agent.table(&oid(&root)).await?.into_iter();
+        let rows = self.agent.table(&oid(&root)).await?.rows.into_iter();
         Ok(rows
             .filter_map(|(index, value)| match (index.as_slice(), grouped) {
                 ([group, number], true) => Some((self.name(*group, *number), value)),
@@ -98,6 +102,21 @@ impl SnmpSwitch {
 
     fn name(&self, group: u32, number: u32) -> String {
         if group == self.settings.group { number.to_string() } else { format!("{group}/{number}") }
+    }
+
+    /// Everything that shows addresses.
+    fn contexts(&self) -> Vec<&Agent> {
+        std::iter::once(&self.agent).chain(&self.in_vlans).collect()
+    }
+
+    fn at_outlets(&self, found: Sightings) -> AddressTable {
+        let outlet = |bridge_port: u32| {
+            let number = i64::from(bridge_port) - i64::from(self.settings.bridge_offset);
+            u32::try_from(number).ok().map(|number| number.to_string())
+        };
+        let seen = found.seen.into_iter();
+        let stations = seen.filter_map(|(mac, at)| Some(Station { mac, port: outlet(at)? }));
+        AddressTable { stations: stations.collect(), gap: found.gap }
     }
 
     async fn all_ports(&self) -> Result<Vec<PortView>, PowerError> {
@@ -142,8 +161,8 @@ impl SnmpSwitch {
     }
 
     async fn all_supplies(&self) -> Result<Vec<Supply>, PowerError> {
-        let nominal = self.agent.table(&oid(presets::MAIN_NOMINAL)).await?;
-        let used = self.agent.table(&oid(presets::MAIN_CONSUMPTION)).await?;
+        let nominal = self.agent.table(&oid(presets::MAIN_NOMINAL)).await?.rows;
+        let used = self.agent.table(&oid(presets::MAIN_CONSUMPTION)).await?.rows;
         let used: BTreeMap<Vec<u32>, Value> = used.into_iter().collect();
         let unit = presets::main_unit_mw(self.settings.preset);
         Ok(nominal
@@ -192,18 +211,23 @@ impl PowerSwitch for SnmpSwitch {
         Box::pin(self.all_supplies())
     }
 
-    fn stations(&self) -> Answer<'_, Option<Vec<Station>>> {
+    fn stations(&self) -> Answer<'_, Option<AddressTable>> {
         Box::pin(async {
             if !self.settings.check_stations {
                 return Ok(None);
             }
-            let seen = stations::read(&self.agent).await?;
-            let outlet = |bridge_port: u32| {
-                let number = i64::from(bridge_port) - i64::from(self.settings.bridge_offset);
-                u32::try_from(number).ok().map(|number| number.to_string())
-            };
-            let stations = seen.into_iter().filter_map(|(mac, at)| Some(Station { mac, port: outlet(at)? }));
-            Ok(Some(stations.collect()))
+            let seen = stations::read(&self.contexts()).await?;
+            Ok(Some(self.at_outlets(seen)))
+        })
+    }
+
+    fn locate<'a>(&'a self, macs: &'a [String]) -> Answer<'a, Option<AddressTable>> {
+        Box::pin(async {
+            if !self.settings.check_stations {
+                return Ok(None);
+            }
+            let seen = stations::locate(&self.contexts(), macs).await?;
+            Ok(Some(self.at_outlets(seen)))
         })
     }
 
