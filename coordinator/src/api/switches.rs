@@ -102,8 +102,10 @@ pub struct DetectedView {
     pub preset_evidence: String,
     /// Its groups, and the outlets of each.
     pub groups: BTreeMap<u32, Vec<u32>>,
-    /// What is added to an outlet's number to get its bridge port.
-    pub bridge_offset: i32,
+    /// What is added to an outlet's number to get its bridge port, by group; a group without a clear answer is not there.
+    pub bridge_offsets: BTreeMap<u32, i32>,
+    /// VLANs whose addresses it shows only in a context of their own.
+    pub vlans: Vec<u16>,
     /// Why so much.
     pub offset_evidence: String,
     /// What its supplies can deliver, in watts.

@@ -124,6 +124,7 @@ impl Snmp {
             preset,
             objects: None,
             bridge_offset,
+            bridge_offsets: vec![],
             vlans: self.vlans,
             check_stations: true,
         }

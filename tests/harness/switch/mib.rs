@@ -63,6 +63,12 @@ fn view(state: &State, vlan: Option<u16>) -> BTreeMap<Vec<u32>, Value> {
         put(&PORT_TABLE, &[ADMIN, GROUP, *port], Value::Integer(if outlet.admin { 1 } else { 2 }));
         put(&PORT_TABLE, &[6, GROUP, *port], Value::Integer(detection));
         put(&PORT_TABLE, &[10, GROUP, *port], Value::Integer(4));
+        put(&[1, 3, 6, 1, 2, 1, 17, 2, 19, 1, 3], &[*port], Value::Integer(if *port == 1 { 2 } else { 1 }));
+        // dot1dBasePortIfIndex and ifName.
+        let index = 100 + *port;
+        put(&[1, 3, 6, 1, 2, 1, 17, 1, 4, 1, 2], &[*port], Value::Integer(i32::try_from(index).unwrap_or(0)));
+        let name = format!("ge1/0/{port}");
+        put(&[1, 3, 6, 1, 2, 1, 31, 1, 1, 1, 1], &[index], Value::OctetString(name.into_bytes().into()));
         let tenths = if delivering { i32::try_from(outlet.draws_mw / 100).unwrap_or(i32::MAX) } else { 0 };
         put(&TP_LINK, &[TP_LINK_ADMIN, *port], Value::Integer(i32::from(outlet.admin)));
         put(&TP_LINK, &[7, *port], Value::Integer(tenths));
@@ -76,6 +82,8 @@ fn view(state: &State, vlan: Option<u16>) -> BTreeMap<Vec<u32>, Value> {
     put(&[1, 3, 6, 1, 2, 1, 105, 1, 3, 1, 1, 2, GROUP], &[], Value::Gauge32(370));
     let watts = u32::try_from(used_mw / 1000).unwrap_or(u32::MAX);
     put(&[1, 3, 6, 1, 2, 1, 105, 1, 3, 1, 1, 4, GROUP], &[], Value::Gauge32(watts));
+    // dot1qVlanStaticRowStatus.
+    put(&[1, 3, 6, 1, 2, 1, 17, 7, 1, 4, 3, 1, 5], &[u32::from(VLAN)], Value::Integer(1));
     show_addresses(state, vlan, &mut rows);
     rows
 }

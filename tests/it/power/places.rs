@@ -2,10 +2,12 @@
 
 use super::simulated::Bench;
 use super::{driver, mac, queue, switched, why};
+use piseduce_coordinator::domain::driver::Driver;
 use piseduce_coordinator::machine::event::Powered;
-use piseduce_coordinator::power::{self, Power, PowerQueue};
+use piseduce_coordinator::power::{self, Job, Port, Power, PowerQueue};
 use piseduce_tests::switch::{Addresses, Bulk};
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -70,6 +72,39 @@ async fn addresses_of_a_vlan_are_asked_for_in_its_context() {
         bench.switch.fault(|faults| faults.addresses = Addresses::InVlan(10));
         is_refused(&bench, &mut queue, version).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn vlans_and_the_count_of_bridge_ports_are_detected() {
+    for version in ["1", "2c", "3"] {
+        let (bench, _) = swapped("", version).await;
+        let Driver::Snmp(settings) = driver(&bench.entry(version)) else { panic!("it is one") };
+        let found = power::detect(&settings).await.unwrap();
+        assert_eq!((found.vlans, found.bridge_offsets), (vec![], [(1, 0)].into()), "{version}");
+        assert!(found.offset_evidence.contains("ifName"), "{}", found.offset_evidence);
+        bench.switch.fault(|faults| faults.addresses = Addresses::InVlan(10));
+        assert_eq!(power::detect(&settings).await.unwrap().vlans, [10], "{version}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outlets_of_another_group_are_found_by_its_offset() {
+    let stack = "group = 9\nbridge_offsets = [{ group = 1, offset = 0 }]\n";
+    let (bench, mut queue) = swapped(stack, "2c").await;
+    let place = |number: u32| Port { port: format!("1/{number}"), node: format!("pi-{number}") };
+    queue.set_places((1..=48).map(|number| (mac(number), place(number))).collect());
+    let cut = |queue: &mut PowerQueue, number: u32| {
+        let (send, mut ended) = mpsc::unbounded_channel();
+        queue.start(Job { port: place(number), power: Power::Off, gap: Duration::ZERO }, move |powered| {
+            send.send(powered).unwrap()
+        });
+        async move { ended.recv().await.unwrap() }
+    };
+    let failed = why(&cut(&mut queue, 7).await);
+    assert!(failed.contains("at port 1/8, not at 1/7"), "{failed}");
+    assert_eq!(cut(&mut queue, 9).await, Powered::Off);
+    assert_eq!(queue.take_remark("1/9"), None);
+    assert!(!bench.switch.is_on(9));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -116,8 +116,12 @@ pub(in super::super) fn detected(found: &DetectedView, screen: Screen) -> String
         ("switch", found.description.as_str().into()),
         ("preset", format!("{}: {}", found.preset, found.preset_evidence).into()),
         ("ports", groups.join("; ").into()),
-        ("bridge offset", format!("{}: {}", found.bridge_offset, found.offset_evidence).into()),
+        ("bridge offset", found.offset_evidence.as_str().into()),
     ];
+    if !found.vlans.is_empty() {
+        let vlans: Vec<String> = found.vlans.iter().map(u16::to_string).collect();
+        lines.push(("asked in VLANs", vlans.join(", ").into()));
+    }
     if let Some(watts) = found.budget_watts {
         lines.push(("can deliver", format!("{watts} W").into()));
     }

@@ -1,6 +1,7 @@
 //! The `snmp` driver: a managed PoE switch, by SNMP v1, v2c or v3. Tried against net-snmp 5.9.3 and against a
 //! simulated switch; not tried on a vendor's hardware.
 
+mod bridge;
 mod client;
 mod detect;
 mod presets;
@@ -15,6 +16,7 @@ use client::Agent;
 use stations::Sightings;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tokio::sync::OnceCell;
 
 /// sysUpTime: since when the agent runs, in hundredths of a second.
 const SYS_UP_TIME: &str = "1.3.6.1.2.1.1.3.0";
@@ -29,6 +31,8 @@ pub(super) struct SnmpSwitch {
     agent: Agent,
     /// The same in VLANs whose addresses it does not show otherwise.
     in_vlans: Vec<Agent>,
+    /// The outlets of a stack, by bridge port; read once.
+    outlets: OnceCell<BTreeMap<u32, Vec<String>>>,
 }
 
 /// An object identifier of ours.
@@ -44,7 +48,13 @@ impl SnmpSwitch {
     pub(super) fn new(settings: &SnmpSettings) -> Self {
         let objects = settings.objects.clone().unwrap_or_else(|| presets::objects(settings.preset));
         let in_vlans = settings.vlans.iter().map(|vlan| Agent::in_vlan(settings, *vlan)).collect();
-        SnmpSwitch { objects, agent: Agent::new(settings), in_vlans, settings: settings.clone() }
+        SnmpSwitch {
+            objects,
+            agent: Agent::new(settings),
+            in_vlans,
+            outlets: OnceCell::new(),
+            settings: settings.clone(),
+        }
     }
 
     /// Group and number of an outlet: `7`, or `2/7` where the group is not the usual one.
@@ -109,14 +119,42 @@ impl SnmpSwitch {
         std::iter::once(&self.agent).chain(&self.in_vlans).collect()
     }
 
-    fn at_outlets(&self, found: Sightings) -> AddressTable {
-        let outlet = |bridge_port: u32| {
-            let number = i64::from(bridge_port) - i64::from(self.settings.bridge_offset);
-            u32::try_from(number).ok().map(|number| number.to_string())
-        };
-        let seen = found.seen.into_iter();
-        let stations = seen.filter_map(|(mac, at)| Some(Station { mac, port: outlet(at)? }));
-        AddressTable { stations: stations.collect(), gap: found.gap }
+    async fn at_outlets(&self, found: Sightings) -> Result<AddressTable, PowerError> {
+        let Sightings { seen, mut gap } = found;
+        let mut stations = Vec::new();
+        if self.settings.bridge_offsets.is_empty() {
+            for (mac, at) in seen {
+                let number = i64::from(at) - i64::from(self.settings.bridge_offset);
+                if let Ok(number) = u32::try_from(number) {
+                    stations.push(Station { mac, port: number.to_string() });
+                }
+            }
+            return Ok(AddressTable { stations, gap });
+        }
+        let outlets = self.outlets.get_or_try_init(|| self.outlets_by_bridge_port()).await?;
+        for (mac, at) in seen {
+            let port = match outlets.get(&at).map(Vec::as_slice) {
+                Some([port]) => port.clone(),
+                Some(several) => {
+                    let several = several.join(" and ");
+                    gap.get_or_insert(format!("by `bridge_offsets` outlets {several} are one bridge port"));
+                    continue;
+                }
+                None => format!("bridge port {at}"),
+            };
+            stations.push(Station { mac, port });
+        }
+        Ok(AddressTable { stations, gap })
+    }
+
+    async fn outlets_by_bridge_port(&self) -> Result<BTreeMap<u32, Vec<String>>, PowerError> {
+        let mut outlets: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+        for port in self.column(&self.objects.admin).await?.into_keys() {
+            if let Some(at) = self.settings.bridge_port(&port) {
+                outlets.entry(at).or_default().push(port);
+            }
+        }
+        Ok(outlets)
     }
 
     async fn all_ports(&self) -> Result<Vec<PortView>, PowerError> {
@@ -217,7 +255,7 @@ impl PowerSwitch for SnmpSwitch {
                 return Ok(None);
             }
             let seen = stations::read(&self.contexts()).await?;
-            Ok(Some(self.at_outlets(seen)))
+            self.at_outlets(seen).await.map(Some)
         })
     }
 
@@ -227,7 +265,7 @@ impl PowerSwitch for SnmpSwitch {
                 return Ok(None);
             }
             let seen = stations::locate(&self.contexts(), macs).await?;
-            Ok(Some(self.at_outlets(seen)))
+            self.at_outlets(seen).await.map(Some)
         })
     }
 

@@ -9,7 +9,7 @@ use async_snmp::{Oid, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// dot1qTpFdbEntry: table of addresses (one a VLAN or more), address. Column 2 is the bridge port.
-const BY_VLAN: &str = "1.3.6.1.2.1.17.7.1.2.2.1";
+pub(super) const BY_VLAN: &str = "1.3.6.1.2.1.17.7.1.2.2.1";
 /// dot1dTpFdbEntry: address. Column 1 is the address, column 2 the bridge port.
 const PLAIN: &str = "1.3.6.1.2.1.17.4.3.1";
 /// Numbers of an address in an index.
