@@ -59,6 +59,8 @@ named! {
         SwitchRefused = "switch_refused",
         /// The node hangs on another port than the one registered for it.
         WrongPort = "wrong_port",
+        /// The switch cannot tell any more who is at the port, and nothing was cut.
+        PlaceUnknown = "place_unknown",
 
         /// The agent and its kernel command line name different nodes.
         IdentityMismatch = "identity_mismatch",

@@ -48,6 +48,42 @@ pub struct Faults {
     pub hidden: BTreeSet<u32>,
     /// What all ports together may deliver, in milliwatts; a port beyond it is denied power.
     pub budget_mw: Option<u64>,
+    /// What becomes of GETBULK.
+    pub bulk: Bulk,
+    /// How the table of addresses is shown.
+    pub addresses: Addresses,
+    /// Addresses that belong to nobody, at the uplink.
+    pub strangers: u32,
+}
+
+/// What a switch makes of GETBULK.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bulk {
+    /// It answers.
+    #[default]
+    Answered,
+    /// It says nothing.
+    Dropped,
+    /// It says genErr.
+    Refused,
+}
+
+/// How a switch shows the addresses that it has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Addresses {
+    /// By VLAN and address.
+    #[default]
+    ByVlan,
+    /// By address, all VLANs in one.
+    ByAddress,
+    /// By the number of the row.
+    ByRow,
+    /// By address, to who asks in this VLAN only: `community@VLAN`, context `vlan-VLAN`.
+    InVlan(u16),
+    /// Not at all.
+    Hidden,
+    /// Whoever asks for them gets no answer.
+    Silent,
 }
 
 /// What a switch says instead of doing as it is told.
@@ -311,6 +347,7 @@ async fn agent(mib: Arc<mib::Mib>) -> anyhow::Result<Agent> {
     let agent = Agent::builder()
         .bind("127.0.0.1:0")
         .community(COMMUNITY.as_bytes())
+        .community(format!("{COMMUNITY}@{}", mib::VLAN).as_bytes())
         .authoritative_engine(engine.map_err(|error| anyhow::anyhow!("{error}"))?)
         .usm_user(SNMP_USER, |user| {
             user.auth_priv(AuthProtocol::Sha256, PASSWORD, PrivProtocol::Aes128, PASSWORD)

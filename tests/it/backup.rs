@@ -1,6 +1,7 @@
 //! Backup and restore: taken while nodes are being deployed, put on a new head, refused when anything is wrong.
 
 use piseduce_coordinator::api::EnvironmentView;
+use piseduce_coordinator::store::SCHEMA_VERSION;
 use piseduce_protocol::state::{Process, State};
 use piseduce_tests::bench_boot_root;
 use piseduce_tests::coordinator::{Coordinator, Place};
@@ -292,7 +293,8 @@ fn a_backup_of_a_newer_program_is_refused_with_the_version_that_reads_it() {
     let at = tree.to_string_lossy();
     run("tar", &["--zstd", "-xf", &backup.to_string_lossy(), "-C", &at]).unwrap();
     let list = fs::read_to_string(tree.join("backup.json")).unwrap();
-    for (field, newer) in [("\"format\": 1,", "\"format\": 2,"), ("\"store\": 4,", "\"store\": 99,")] {
+    let version = format!("\"store\": {SCHEMA_VERSION},");
+    for (field, newer) in [("\"format\": 1,", "\"format\": 2,"), (&*version, "\"store\": 99,")] {
         assert!(list.contains(field), "{list}");
         let newer = list.replace(field, newer).replace("\"program\": \"", "\"program\": \"9");
         fs::write(tree.join("backup.json"), newer).unwrap();

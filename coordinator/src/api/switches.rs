@@ -32,6 +32,9 @@ pub struct SwitchDetails {
     pub uptime_seconds: Option<u64>,
     /// Its power supplies.
     pub supplies: Vec<SupplyView>,
+    /// Why nobody can be sure who is at which port before it is cut; none: the switch shows all addresses.
+    #[serde(default)]
+    pub place_gap: Option<String>,
     /// Its ports: all, or those of nodes where it cannot list them.
     pub ports: Vec<SwitchPortView>,
     /// What the last site recovery did, at all switches.
@@ -99,8 +102,10 @@ pub struct DetectedView {
     pub preset_evidence: String,
     /// Its groups, and the outlets of each.
     pub groups: BTreeMap<u32, Vec<u32>>,
-    /// What is added to an outlet's number to get its bridge port.
-    pub bridge_offset: i32,
+    /// What is added to an outlet's number to get its bridge port, by group; a group without a clear answer is not there.
+    pub bridge_offsets: BTreeMap<u32, i32>,
+    /// VLANs whose addresses it shows only in a context of their own.
+    pub vlans: Vec<u16>,
     /// Why so much.
     pub offset_evidence: String,
     /// What its supplies can deliver, in watts.
@@ -120,4 +125,7 @@ pub struct SwitchedView {
     pub port: String,
     /// Whether it is on.
     pub on: bool,
+    /// What is to be known of how that was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark: Option<String>,
 }

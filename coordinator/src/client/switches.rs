@@ -91,6 +91,9 @@ pub struct Snmp {
     /// Group (module, stack member) of ports named without one
     #[arg(long, default_value_t = 1)]
     group: u32,
+    /// A VLAN whose addresses are shown only to `community@VLAN`, or the context `vlan-VLAN`; may be given more than once
+    #[arg(long = "vlan", value_name = "VLAN")]
+    vlans: Vec<u16>,
 }
 
 /// Ports of one switch.
@@ -121,6 +124,8 @@ impl Snmp {
             preset,
             objects: None,
             bridge_offset,
+            bridge_offsets: vec![],
+            vlans: self.vlans,
             check_stations: true,
         }
     }
@@ -183,8 +188,9 @@ pub(super) fn switch(
 }
 
 fn switched_text(switched: &SwitchedView) -> String {
-    let SwitchedView { switch, port, on } = switched;
-    format!("port {port} of {switch} is {}", if *on { "on" } else { "off" })
+    let SwitchedView { switch, port, on, remark } = switched;
+    let remark = remark.as_ref().map_or_else(String::new, |remark| format!("; {remark}"));
+    format!("port {port} of {switch} is {}{remark}", if *on { "on" } else { "off" })
 }
 
 /// One port after the other; the first that cannot be switched ends it.

@@ -73,7 +73,7 @@ pub(super) fn power_failed(turn: &mut Turn<'_>, now: &Active, cause: &Cause) {
     match &now.purpose {
         // Cutting more would cut off more strangers.
         Purpose::Deploy | Purpose::Destroy(_) | Purpose::Test | Purpose::Reboot
-            if cause.is(CauseKind::WrongPort) =>
+            if cause.is(CauseKind::WrongPort) || cause.is(CauseKind::PlaceUnknown) =>
         {
             turn.stop_here(cause.clone());
         }

@@ -6,13 +6,15 @@ mod command;
 mod http;
 mod line;
 mod manual;
+mod place;
 mod queue;
 mod secrets;
 mod serial;
 mod snmp;
 
 pub use line::{Line, Lines};
-pub use queue::{Job, Limits, Places, PowerQueue};
+pub use place::Places;
+pub use queue::{Job, Limits, PowerQueue};
 pub use snmp::{Detected, detect, held_back};
 
 use crate::domain::driver::Driver;
@@ -96,6 +98,15 @@ pub struct Station {
     pub port: String,
 }
 
+/// What a switch tells of the addresses that it has seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddressTable {
+    /// The addresses that it shows.
+    pub stations: Vec<Station>,
+    /// Why it may have seen more than it shows; none: it shows all.
+    pub gap: Option<String>,
+}
+
 /// Something that switches ports. Each driver says on which hardware it was tried.
 ///
 /// What not every switch can do has a default that says so.
@@ -139,9 +150,14 @@ pub trait PowerSwitch: Send + Sync {
         Box::pin(async { Ok(vec![]) })
     }
 
-    /// The addresses that it has seen lately; none: it keeps no such table.
-    fn stations(&self) -> Answer<'_, Option<Vec<Station>>> {
+    /// The addresses that it has seen lately; none: it keeps no such table, or is not to be asked for it.
+    fn stations(&self) -> Answer<'_, Option<AddressTable>> {
         Box::pin(async { Ok(None) })
+    }
+
+    /// Where it has seen these addresses, without reading all that it has; none as for `stations`.
+    fn locate<'a>(&'a self, _macs: &'a [String]) -> Answer<'a, Option<AddressTable>> {
+        self.stations()
     }
 
     /// For how long it has been running; none: it cannot tell.

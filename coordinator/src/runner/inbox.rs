@@ -1,6 +1,6 @@
 //! What reaches the runner, from whom, and how a message becomes an event at a deployment.
 
-use super::orders::PortOrder;
+use super::orders::{PortOrder, SwitchedPort};
 use super::requests::Requests;
 use super::site::Readings;
 use super::{Distrust, Runner};
@@ -43,7 +43,7 @@ pub(super) enum Message {
 }
 
 /// Whom to tell how a port was switched.
-pub(super) type Powering = oneshot::Sender<Result<Powered, RequestError>>;
+pub(super) type Powering = oneshot::Sender<Result<SwitchedPort, RequestError>>;
 
 /// Whom to tell how a request went.
 pub(super) type Reply = oneshot::Sender<Result<(), RequestError>>;
@@ -131,7 +131,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`RequestError::Conflict`] when it must not be switched.
-    pub async fn switch_port(&self, order: PortOrder) -> Result<Powered, RequestError> {
+    pub async fn switch_port(&self, order: PortOrder) -> Result<SwitchedPort, RequestError> {
         self.answered(|reply| Message::Order(order, reply)).await
     }
 
@@ -268,6 +268,10 @@ impl Runner {
     fn powered(&mut self, id: DeploymentId, seq: Seq, powered: Powered) {
         if let Some(node) = self.lives.get(&id).map(|held| held.node) {
             self.set_powered(node, powered.is_on());
+            if let Some(known) = self.nodes.get(&node) {
+                let (switch, port) = (known.node.switch, known.node.attributes.port.clone());
+                self.note_remark(switch, &port);
+            }
             if let (Some(_), Some(known)) = (powered.is_on(), self.nodes.get(&node)) {
                 let proof = self.outside.port_proof(&known.node);
                 self.seen(id, Sign::PortShown(seq, proof), None);

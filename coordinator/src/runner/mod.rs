@@ -32,7 +32,7 @@ pub mod jobs;
 pub use board::{Board, NodeView};
 pub use calendar::Distrust;
 pub use inbox::{Handle, RequestError};
-pub use orders::{PortOrder, Wish};
+pub use orders::{PortOrder, SwitchedPort, Wish};
 pub use perform::{Outside, card_proofs};
 pub use requests::{Answer, OnRefusal};
 

@@ -37,6 +37,15 @@ pub struct PortOrder {
     pub user: String,
 }
 
+/// How an order ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwitchedPort {
+    /// Whether the port is on.
+    pub powered: Powered,
+    /// What is to be known of how it was cut.
+    pub remark: Option<String>,
+}
+
 /// An order under way.
 struct Order {
     switch: SwitchId,
@@ -47,6 +56,8 @@ struct Order {
     waits_since: Option<Instant>,
     /// What the queue is asked for now, unless it waits.
     power: Power,
+    /// What is to be known of how it was cut.
+    remark: Option<String>,
     reply: Powering,
 }
 
@@ -77,7 +88,7 @@ impl Runner {
                 self.orders.next += 1;
                 let waits_since = (wish == Wish::On).then(clock::now);
                 let power = if wish == Wish::On { Power::On } else { Power::Off };
-                let order = Order { switch, port, node, wish, waits_since, power, reply };
+                let order = Order { switch, port, node, wish, waits_since, power, remark: None, reply };
                 self.orders.under_way.insert(number, order);
                 self.admissions.changed(switch);
                 if wish != Wish::On {
@@ -179,16 +190,28 @@ impl Runner {
     /// How an order's power job ended.
     pub(super) fn ordered_ended(&mut self, number: u64, powered: Powered) {
         let Some(order) = self.orders.under_way.get(&number) else { return };
-        let (node, switch) = (order.node, order.switch);
+        let (node, switch, port) = (order.node, order.switch, order.port.port.clone());
+        let remark = self.note_remark(switch, &port);
         node.into_iter().for_each(|node| self.set_powered(node, powered.is_on()));
         self.admissions.changed(switch);
         let Some(order) = self.orders.under_way.get_mut(&number) else { return };
+        order.remark = order.remark.take().or(remark);
         if order.wish == Wish::Cycle && powered == Powered::Off {
             order.waits_since = Some(clock::now());
         } else if let Some(order) = self.orders.under_way.remove(&number) {
             // Whoever asked may be gone; what was asked is done all the same.
-            let _ = order.reply.send(Ok(powered));
+            let _ = order.reply.send(Ok(SwitchedPort { powered, remark: order.remark }));
         }
         node.into_iter().for_each(|node| self.show(node));
+    }
+
+    /// Writes down what is to be known of how a port was cut; returns it for whoever ordered that.
+    pub(super) fn note_remark(&mut self, switch: SwitchId, port: &str) -> Option<String> {
+        let remark = self.outside.take_remark(switch, port);
+        if let Some(remark) = &remark {
+            let detail = format!("port {port} of {}: {remark}", self.outside.name_of(switch));
+            self.turn.notes.push((Actor::Machine, "switch", detail));
+        }
+        remark
     }
 }

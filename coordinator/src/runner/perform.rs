@@ -104,6 +104,11 @@ impl Outside {
         self.queues.get(&switch).and_then(|(_, queue)| queue.trouble(port))
     }
 
+    /// What is to be said of how a port was cut last, once.
+    pub(super) fn take_remark(&self, switch: SwitchId, port: &str) -> Option<String> {
+        self.queues.get(&switch).and_then(|(_, queue)| queue.take_remark(port))
+    }
+
     /// What is known of a port whose job has just ended well.
     pub(super) fn port_proof(&self, node: &Node) -> PortProof {
         let queue = self.queues.get(&node.switch).map(|(_, queue)| queue);

@@ -359,8 +359,8 @@ impl Runner {
                 (is_due, self.outside.line(switch), self.handle.upgrade())
             {
                 tokio::spawn(async move {
-                    if let Ok(Some(stations)) = line.ask(|switch| switch.stations()).await {
-                        let _ = inbox.send(Message::Stations(switch, stations)).await;
+                    if let Ok(Some(table)) = line.ask(|switch| switch.stations()).await {
+                        let _ = inbox.send(Message::Stations(switch, table.stations)).await;
                     }
                 });
             }

@@ -1,6 +1,7 @@
 //! Power by SNMP: the real driver and queue against real agents.
 
 mod orders;
+mod places;
 mod simulated;
 mod site;
 mod snmpd;

@@ -14,20 +14,20 @@ const LONG: Duration = Duration::from_secs(30);
 /// For what never becomes so.
 const SHORT: Duration = Duration::from_millis(300);
 
-struct Bench {
-    switch: SimulatedSwitch,
+pub(super) struct Bench {
+    pub(super) switch: SimulatedSwitch,
     directory: tempfile::TempDir,
 }
 
 impl Bench {
     /// A switch with boards on the first eight of its 48 ports.
-    fn new() -> Bench {
+    pub(super) fn new() -> Bench {
         let switch = SimulatedSwitch::start(48, Box::new(|_, _| {})).unwrap();
         (1..=48).for_each(|number| switch.plug(number, &mac(number)));
         Bench { switch, directory: tempfile::tempdir().unwrap() }
     }
 
-    fn entry(&self, version: &str) -> String {
+    pub(super) fn entry(&self, version: &str) -> String {
         self.switch.entry(self.directory.path(), "poe-1", version).unwrap()
     }
 }
@@ -218,8 +218,8 @@ async fn everything_that_a_switch_shows_is_read() {
         assert_eq!((first.port.as_str(), last.port.as_str()), ("1", "48"), "in the order of the outlets");
         assert_eq!((first.on, first.delivering, first.class), (Some(true), Some(true), Some(3)));
         assert_eq!((last.on, last.detection.as_deref()), (Some(false), Some("disabled")));
-        let stations = switch.stations().await.unwrap().unwrap();
-        assert_eq!(stations.len(), 4);
+        let stations = switch.stations().await.unwrap().unwrap().stations;
+        assert_eq!(stations.len(), 4 + 1, "of the boards, and of who asks");
         assert!(stations.iter().any(|station| station.mac == mac(3) && station.port == "3"));
         let supplies = switch.supplies().await.unwrap();
         assert_eq!((supplies[0].nominal_watts, supplies[0].used_milliwatts), (370, 24_000));

@@ -82,6 +82,10 @@ fn about(details: &SwitchDetails, screen: Screen) -> String {
             Cell::looking("no: ports are believed to do what they were told", Look::Bad),
         ));
     }
+    if let Some(gap) = &details.place_gap {
+        let text = format!("not sure: {gap}");
+        lines.push(("who is where", Cell::looking(text, Look::Bad)));
+    }
     if let Some(recovery) = &details.recovery {
         lines.push(("recovery", recovery.as_str().into()));
     }
@@ -112,8 +116,12 @@ pub(in super::super) fn detected(found: &DetectedView, screen: Screen) -> String
         ("switch", found.description.as_str().into()),
         ("preset", format!("{}: {}", found.preset, found.preset_evidence).into()),
         ("ports", groups.join("; ").into()),
-        ("bridge offset", format!("{}: {}", found.bridge_offset, found.offset_evidence).into()),
+        ("bridge offset", found.offset_evidence.as_str().into()),
     ];
+    if !found.vlans.is_empty() {
+        let vlans: Vec<String> = found.vlans.iter().map(u16::to_string).collect();
+        lines.push(("asked in VLANs", vlans.join(", ").into()));
+    }
     if let Some(watts) = found.budget_watts {
         lines.push(("can deliver", format!("{watts} W").into()));
     }

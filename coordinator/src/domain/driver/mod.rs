@@ -11,7 +11,7 @@ pub use http::{
     HttpLogin, HttpMeaning, HttpPreset, HttpRequest, HttpSettings, HttpState, HttpSuccess, Piece, pieces,
 };
 pub use serial::SerialSettings;
-pub use snmp::{SnmpObjects, SnmpPreset, SnmpSettings, SnmpVersion};
+pub use snmp::{GroupOffset, SnmpObjects, SnmpPreset, SnmpSettings, SnmpVersion};
 
 use serde::{Deserialize, Serialize};
 use std::path::Path;

@@ -28,9 +28,26 @@ pub struct SnmpSettings {
     /// What is added to an outlet's number to get the number that the switch's table of addresses has for it.
     #[serde(default)]
     pub bridge_offset: i32,
+    /// The same for other groups of a stack. With it every outlet's bridge port is known, and others are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bridge_offsets: Vec<GroupOffset>,
+    /// VLANs whose addresses the switch shows only to a community or context of their own: `community@VLAN`, and by
+    /// version 3 the context `vlan-VLAN`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vlans: Vec<u16>,
     /// Whether that table is believed: a node that it shows elsewhere is not switched.
     #[serde(default = "yes")]
     pub check_stations: bool,
+}
+
+/// How one group of a stack counts its bridge ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupOffset {
+    /// The group.
+    pub group: u32,
+    /// What is added to the number of one of its outlets to get its bridge port.
+    pub offset: i32,
 }
 
 fn first_group() -> u32 {
@@ -112,6 +129,21 @@ fn is_template(text: &str) -> bool {
 }
 
 impl SnmpSettings {
+    /// What is added to the numbers of a group's outlets to get their bridge ports; none: that is not known.
+    pub fn offset_of(&self, group: u32) -> Option<i32> {
+        let listed = self.bridge_offsets.iter().find(|listed| listed.group == group);
+        if group == self.group { Some(self.bridge_offset) } else { listed.map(|listed| listed.offset) }
+    }
+
+    /// The bridge port of an outlet; none: that is not known.
+    pub fn bridge_port(&self, port: &str) -> Option<u32> {
+        let (group, number) = match port.split_once('/') {
+            Some((group, number)) => (group.parse().ok()?, number),
+            None => (self.group, port),
+        };
+        number.parse::<u32>().ok()?.checked_add_signed(self.offset_of(group)?)
+    }
+
     /// An outlet in its one form: `7`, or `2/7` in another group than the switch's own.
     pub(super) fn port(&self, port: &str) -> Result<String, String> {
         let number = |text: &str| text.parse::<u32>().ok().filter(|number| *number > 0);
@@ -136,6 +168,19 @@ impl SnmpSettings {
         if !self.secrets.is_absolute() {
             let found = self.secrets.to_string_lossy();
             return wrong("secrets", &found, "the absolute path of a file on the head node");
+        }
+        let mut groups = std::collections::BTreeSet::from([self.group]);
+        if let Some(twice) = self.bridge_offsets.iter().find(|listed| !groups.insert(listed.group)) {
+            let found = format!("group {}", twice.group);
+            return wrong(
+                "bridge_offsets",
+                &found,
+                "each group once, and `bridge_offset` for that of `group`",
+            );
+        }
+        // 0 and 4095 are reserved (IEEE 802.1Q).
+        if let Some(vlan) = self.vlans.iter().find(|vlan| !(1..=4094).contains(*vlan)) {
+            return wrong("vlans", &vlan.to_string(), "numbers of VLANs, 1 to 4094");
         }
         let Some(objects) = &self.objects else { return Ok(()) };
         let templates =
@@ -195,12 +240,24 @@ mod tests {
     }
 
     #[test]
+    fn the_bridge_port_of_an_outlet_is_known_where_its_groups_offset_is() {
+        let lines = "address = \"sw\"\nversion = \"2c\"\nsecrets = \"/etc/s\"\n\
+                     bridge_offsets = [{ group = 2, offset = 56 }]";
+        let settings = toml::from_str::<SnmpSettings>(lines).unwrap();
+        for (port, expected) in [("7", Some(7)), ("2/25", Some(81)), ("3/1", None), ("x", None)] {
+            assert_eq!(settings.bridge_port(port), expected, "{port}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_by_name() {
         assert_eq!(check("preset = \"tp_link\"\nbridge_offset = -2"), Ok(()));
         assert_eq!(check("[objects]\nadmin = \"1.3.6.1.4.1.9.{group}.{port}\"\non = 1\noff = 2"), Ok(()));
         for (lines, names) in [
             ("preset = \"tplink\"", "tp_link"),
             ("community = \"public\"", "community"),
+            ("vlans = [10, 4095]", "vlans"),
+            ("bridge_offsets = [{ group = 1, offset = 2 }]", "bridge_offsets"),
             ("[objects]\nadmin = \"1.3.6.1.4.1.9\"\non = 1\noff = 2", "objects.admin"),
             ("[objects]\nadmin = \"1.3.6.1.x.{port}\"\non = 1\noff = 2", "objects.admin"),
             ("[objects]\nadmin = \"1.3.6.1.4.{port}\"\non = 1\noff = 1", "objects.off"),

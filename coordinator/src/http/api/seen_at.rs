@@ -15,7 +15,8 @@ impl SeenAt {
     pub(super) async fn ask(shared: &Shared) -> SeenAt {
         let asking = shared.lines.all().into_iter().map(|(switch, line)| async move {
             let asked = tokio::time::timeout(SEEN_WITHIN, line.ask(|switch| switch.stations())).await;
-            (switch.attributes.name, asked.ok().and_then(Result::ok).flatten().unwrap_or_default())
+            let table = asked.ok().and_then(Result::ok).flatten().unwrap_or_default();
+            (switch.attributes.name, table.stations)
         });
         SeenAt(futures_util::future::join_all(asking).await)
     }

@@ -15,7 +15,7 @@ use crate::domain::switch::Switch;
 use crate::machine::event::Powered;
 use crate::permission::Action;
 use crate::power::{self, Line, Port, PortView, PowerError};
-use crate::runner::{NodeView, PortOrder, Wish};
+use crate::runner::{NodeView, PortOrder, SwitchedPort, Wish};
 use crate::store::{Actor, Conflict};
 use axum::extract::State;
 use axum::routing::{get, post};
@@ -97,7 +97,11 @@ async fn show(
     // Uptime, supplies and addresses are for completeness: what a switch does not tell is left out.
     let uptime = line.ask(|driver| driver.uptime()).await.ok().flatten();
     let supplies = line.ask(|driver| driver.supplies()).await.unwrap_or_default();
-    let stations = line.ask(|driver| driver.stations()).await.ok().flatten().unwrap_or_default();
+    let (stations, place_gap) = match line.ask(|driver| driver.stations()).await {
+        Ok(Some(table)) => (table.stations, table.gap),
+        Ok(None) => (vec![], Some("the switch is not asked for addresses".into())),
+        Err(error) => (vec![], Some(format!("its addresses cannot be read: {error}"))),
+    };
     for port in &mut ports {
         port.protected = switch.attributes.protects(&port.port);
         port.node = nodes
@@ -110,6 +114,7 @@ async fn show(
         switch: view::switch(&switch, nodes.len(), line.driver().reads_back()),
         uptime_seconds: uptime.map(|uptime| uptime.as_secs()),
         supplies: supplies.into_iter().map(view::supply).collect(),
+        place_gap,
         ports,
         recovery: shared.board.recovery(),
     }))
@@ -201,9 +206,10 @@ async fn order(
             "the coordinator goes on with it; `piseduce switch show` shows its ports",
         )
     })?;
-    match switched? {
-        Powered::On => Ok(Json(SwitchedView { switch: name, port, on: true })),
-        Powered::Off => Ok(Json(SwitchedView { switch: name, port, on: false })),
+    let SwitchedPort { powered, remark } = switched?;
+    match powered {
+        Powered::On => Ok(Json(SwitchedView { switch: name, port, on: true, remark })),
+        Powered::Off => Ok(Json(SwitchedView { switch: name, port, on: false, remark })),
         Powered::Failed(cause) => {
             let message = format!("switch {name}: {cause}");
             Err(ApiError::conflict(cause.name.as_str(), message, "`piseduce switch show` shows its ports"))
@@ -228,7 +234,7 @@ async fn done(
     let reading = line.ask(|driver| driver.read(&asked)).await.map_err(refused)?;
     let (on, user) = (reading.on, asker.0.name);
     tracing::info!(switch = name, port = asked.port, on, user, "switched by hand");
-    Ok(Json(SwitchedView { switch: switch.attributes.name, port: asked.port, on }))
+    Ok(Json(SwitchedView { switch: switch.attributes.name, port: asked.port, on, remark: None }))
 }
 
 async fn detect(

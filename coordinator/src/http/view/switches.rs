@@ -1,7 +1,7 @@
 //! Switches and their ports as the JSON of the API.
 
 use crate::api::{DetectedView, Inventory, SupplyView, SwitchEntry, SwitchPortView, SwitchView};
-use crate::domain::driver::{Driver, SnmpSettings};
+use crate::domain::driver::{Driver, GroupOffset, SnmpSettings};
 use crate::domain::switch::Switch;
 use crate::power::{Detected, PortView, Supply};
 
@@ -48,9 +48,13 @@ pub(in super::super) fn detected(asked: &SnmpSettings, found: Detected) -> Detec
     if found.preset_evidence.contains("can only be read") {
         warnings.push(found.preset_evidence.clone());
     }
-    if !found.spanning_tree.is_empty() {
+    let spanning_tree = found.spanning_tree.unwrap_or_else(|| {
+        warnings.push("it does not tell whether its spanning tree holds booting nodes back".into());
+        Default::default()
+    });
+    if !spanning_tree.is_empty() {
         let ports: Vec<String> =
-            found.spanning_tree.iter().map(|(port, state)| format!("{port} ({state})")).collect();
+            spanning_tree.iter().map(|(port, state)| format!("{port} ({state})")).collect();
         warnings.push(format!(
             "spanning tree without edge mode at bridge ports {}: a booting node is cut off for up to 30 s each time, \
              and gives up; make the nodes' ports edge ports",
@@ -62,15 +66,43 @@ pub(in super::super) fn detected(asked: &SnmpSettings, found: Detected) -> Detec
     } else {
         found.groups.keys().next().copied().unwrap_or(asked.group)
     };
+    let unclear: Vec<String> = found
+        .groups
+        .keys()
+        .filter(|group| !found.bridge_offsets.contains_key(group))
+        .map(u32::to_string)
+        .collect();
+    if !unclear.is_empty() {
+        warnings.push(format!(
+            "which bridge ports the outlets of group {} have is not clear, and `bridge_offset` is not found: {}; \
+             compare `switch show` with the cables",
+            unclear.join(" and "),
+            found.offset_evidence
+        ));
+    }
+    let others = found.bridge_offsets.iter().filter(|(other, _)| **other != group);
+    let others = others.map(|(group, offset)| GroupOffset { group: *group, offset: *offset }).collect();
     let settings = SnmpSettings {
         preset: found.preset,
         group,
-        bridge_offset: found.bridge_offset,
+        bridge_offset: found.bridge_offsets.get(&group).copied().unwrap_or(0),
+        bridge_offsets: others,
+        vlans: found.vlans.clone(),
         objects: None,
         ..asked.clone()
     };
-    let budget_watts = found.supplies.iter().map(|supply| supply.nominal_watts).sum::<u32>();
-    let budget_watts = (budget_watts > 0).then_some(budget_watts);
+    let supplies = found.supplies.iter().map(|supply| supply.nominal_watts);
+    let budget_watts = if found.groups.len().max(1) > 1 { supplies.min() } else { Some(supplies.sum()) };
+    let budget_watts = budget_watts.filter(|watts| *watts > 0);
+    if let (Some(watts), true) = (budget_watts, found.supplies.len() > 1 && found.groups.len() > 1) {
+        let each: Vec<String> =
+            found.supplies.iter().map(|supply| format!("{} W", supply.nominal_watts)).collect();
+        warnings.push(format!(
+            "each member of a stack feeds its own ports ({}): the entry allows {watts} W in all, so that none is asked for more \
+             than it has; raise it if you spread the nodes",
+            each.join(", ")
+        ));
+    }
     let entry = SwitchEntry {
         name: "NAME".into(),
         driver: Driver::Snmp(settings),
@@ -87,7 +119,8 @@ pub(in super::super) fn detected(asked: &SnmpSettings, found: Detected) -> Detec
             .unwrap_or_default(),
         preset_evidence: found.preset_evidence,
         groups: found.groups,
-        bridge_offset: found.bridge_offset,
+        bridge_offsets: found.bridge_offsets,
+        vlans: found.vlans,
         offset_evidence: found.offset_evidence,
         budget_watts,
         warnings,

@@ -8,7 +8,6 @@ use crate::operate::check::Check;
 use crate::power;
 use crate::store::Contents;
 use piseduce_protocol::report::Hello;
-use std::collections::BTreeMap;
 
 /// Whether switches let boards speak as soon as their link is up.
 pub(super) async fn spanning_tree(contents: &Contents) -> Vec<Check> {
@@ -30,34 +29,36 @@ async fn of_switch(switch: &Switch, nodes: &[&Node]) -> Check {
         return Check::warn(check, format!("not looked at: switch {name} is not asked by SNMP"), ADVICE);
     };
     let held_back = match power::held_back(settings).await {
-        Ok(held_back) => held_back,
+        Ok(Some(held_back)) => held_back,
+        Ok(None) => {
+            let found = format!("switch {name} does not tell whether its spanning tree holds nodes back");
+            return Check::warn(check, found, ADVICE);
+        }
         Err(error) => {
             let found = format!("switch {name} cannot be asked: {:#}", anyhow::Error::new(error));
             return Check::warn(check, found, "`piseduce switch show` says more");
         }
     };
-    let held = names_at(nodes, settings.bridge_offset, &held_back);
-    match held.is_empty() {
-        true => Check::ok(
-            check,
-            format!("switch {name} holds nothing back at the ports of its {} nodes", nodes.len()),
-        ),
-        false => {
-            let found = format!(
-                "switch {name} cuts {} off for up to 30 s each time the link comes up",
-                held.join(", ")
-            );
-            Check::fail(check, found, ADVICE)
-        }
+    let bridge_port = |node: &Node| settings.bridge_port(&node.attributes.port);
+    let named = |is_meant: &dyn Fn(&Node) -> bool| {
+        let meant = nodes.iter().filter(|node| is_meant(node));
+        meant.map(|node| node.attributes.name.as_str()).collect::<Vec<&str>>().join(", ")
+    };
+    let held = named(&|node| bridge_port(node).is_some_and(|port| held_back.contains_key(&port)));
+    let unknown = named(&|node| bridge_port(node).is_none());
+    if !held.is_empty() {
+        let found = format!("switch {name} cuts {held} off for up to 30 s each time the link comes up");
+        return Check::fail(check, found, ADVICE);
     }
-}
-
-/// The nodes at these bridge ports.
-fn names_at<'a>(nodes: &[&'a Node], bridge_offset: i32, ports: &BTreeMap<u32, &'static str>) -> Vec<&'a str> {
-    let bridge_port =
-        |node: &Node| node.attributes.port.parse::<u32>().ok()?.checked_add_signed(bridge_offset);
-    let is_held = |node: &&&Node| bridge_port(node).is_some_and(|port| ports.contains_key(&port));
-    nodes.iter().filter(is_held).map(|node| node.attributes.name.as_str()).collect()
+    if !unknown.is_empty() {
+        let found = format!("at which bridge ports of switch {name} {unknown} are is not known");
+        return Check::warn(
+            check,
+            found,
+            "add `bridge_offsets` of their groups; `piseduce switch detect` finds them",
+        );
+    }
+    Check::ok(check, format!("switch {name} holds nothing back at the ports of its {} nodes", nodes.len()))
 }
 
 /// What is known of the nodes' bootloaders, and what cannot be.

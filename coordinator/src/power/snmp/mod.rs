@@ -1,6 +1,7 @@
 //! The `snmp` driver: a managed PoE switch, by SNMP v1, v2c or v3. Tried against net-snmp 5.9.3 and against a
 //! simulated switch; not tried on a vendor's hardware.
 
+mod bridge;
 mod client;
 mod detect;
 mod presets;
@@ -8,12 +9,14 @@ mod stations;
 
 pub use detect::{Detected, detect, held_back};
 
-use super::{Answer, Port, PortView, Power, PowerError, PowerSwitch, Reading, Station, Supply};
+use super::{AddressTable, Answer, Port, PortView, Power, PowerError, PowerSwitch, Reading, Station, Supply};
 use crate::domain::driver::{SnmpObjects, SnmpSettings};
 use async_snmp::{Oid, Value};
 use client::Agent;
+use stations::Sightings;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tokio::sync::OnceCell;
 
 /// sysUpTime: since when the agent runs, in hundredths of a second.
 const SYS_UP_TIME: &str = "1.3.6.1.2.1.1.3.0";
@@ -26,6 +29,10 @@ pub(super) struct SnmpSwitch {
     settings: SnmpSettings,
     objects: SnmpObjects,
     agent: Agent,
+    /// The same in VLANs whose addresses it does not show otherwise.
+    in_vlans: Vec<Agent>,
+    /// The outlets of a stack, by bridge port; read once.
+    outlets: OnceCell<BTreeMap<u32, Vec<String>>>,
 }
 
 /// An object identifier of ours.
@@ -40,7 +47,14 @@ fn integer(value: &Value) -> Option<i32> {
 impl SnmpSwitch {
     pub(super) fn new(settings: &SnmpSettings) -> Self {
         let objects = settings.objects.clone().unwrap_or_else(|| presets::objects(settings.preset));
-        SnmpSwitch { objects, agent: Agent::new(settings), settings: settings.clone() }
+        let in_vlans = settings.vlans.iter().map(|vlan| Agent::in_vlan(settings, *vlan)).collect();
+        SnmpSwitch {
+            objects,
+            agent: Agent::new(settings),
+            in_vlans,
+            outlets: OnceCell::new(),
+            settings: settings.clone(),
+        }
     }
 
     /// Group and number of an outlet: `7`, or `2/7` where the group is not the usual one.
@@ -86,7 +100,7 @@ impl SnmpSwitch {
             Some(root) => (root.to_owned(), true),
             None => (before.replace("{group}", &self.settings.group.to_string()), false),
         };
-        let rows = self.agent.table(&oid(&root)).await?.into_iter();
+        let rows = self.agent.table(&oid(&root)).await?.rows.into_iter();
         Ok(rows
             .filter_map(|(index, value)| match (index.as_slice(), grouped) {
                 ([group, number], true) => Some((self.name(*group, *number), value)),
@@ -98,6 +112,49 @@ impl SnmpSwitch {
 
     fn name(&self, group: u32, number: u32) -> String {
         if group == self.settings.group { number.to_string() } else { format!("{group}/{number}") }
+    }
+
+    /// Everything that shows addresses.
+    fn contexts(&self) -> Vec<&Agent> {
+        std::iter::once(&self.agent).chain(&self.in_vlans).collect()
+    }
+
+    async fn at_outlets(&self, found: Sightings) -> Result<AddressTable, PowerError> {
+        let Sightings { seen, mut gap } = found;
+        let mut stations = Vec::new();
+        if self.settings.bridge_offsets.is_empty() {
+            for (mac, at) in seen {
+                let number = i64::from(at) - i64::from(self.settings.bridge_offset);
+                if let Ok(number) = u32::try_from(number) {
+                    stations.push(Station { mac, port: number.to_string() });
+                }
+            }
+            return Ok(AddressTable { stations, gap });
+        }
+        let outlets = self.outlets.get_or_try_init(|| self.outlets_by_bridge_port()).await?;
+        for (mac, at) in seen {
+            let port = match outlets.get(&at).map(Vec::as_slice) {
+                Some([port]) => port.clone(),
+                Some(several) => {
+                    let several = several.join(" and ");
+                    gap.get_or_insert(format!("by `bridge_offsets` outlets {several} are one bridge port"));
+                    continue;
+                }
+                None => format!("bridge port {at}"),
+            };
+            stations.push(Station { mac, port });
+        }
+        Ok(AddressTable { stations, gap })
+    }
+
+    async fn outlets_by_bridge_port(&self) -> Result<BTreeMap<u32, Vec<String>>, PowerError> {
+        let mut outlets: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+        for port in self.column(&self.objects.admin).await?.into_keys() {
+            if let Some(at) = self.settings.bridge_port(&port) {
+                outlets.entry(at).or_default().push(port);
+            }
+        }
+        Ok(outlets)
     }
 
     async fn all_ports(&self) -> Result<Vec<PortView>, PowerError> {
@@ -142,8 +199,8 @@ impl SnmpSwitch {
     }
 
     async fn all_supplies(&self) -> Result<Vec<Supply>, PowerError> {
-        let nominal = self.agent.table(&oid(presets::MAIN_NOMINAL)).await?;
-        let used = self.agent.table(&oid(presets::MAIN_CONSUMPTION)).await?;
+        let nominal = self.agent.table(&oid(presets::MAIN_NOMINAL)).await?.rows;
+        let used = self.agent.table(&oid(presets::MAIN_CONSUMPTION)).await?.rows;
         let used: BTreeMap<Vec<u32>, Value> = used.into_iter().collect();
         let unit = presets::main_unit_mw(self.settings.preset);
         Ok(nominal
@@ -192,18 +249,23 @@ impl PowerSwitch for SnmpSwitch {
         Box::pin(self.all_supplies())
     }
 
-    fn stations(&self) -> Answer<'_, Option<Vec<Station>>> {
+    fn stations(&self) -> Answer<'_, Option<AddressTable>> {
         Box::pin(async {
             if !self.settings.check_stations {
                 return Ok(None);
             }
-            let seen = stations::read(&self.agent).await?;
-            let outlet = |bridge_port: u32| {
-                let number = i64::from(bridge_port) - i64::from(self.settings.bridge_offset);
-                u32::try_from(number).ok().map(|number| number.to_string())
-            };
-            let stations = seen.into_iter().filter_map(|(mac, at)| Some(Station { mac, port: outlet(at)? }));
-            Ok(Some(stations.collect()))
+            let seen = stations::read(&self.contexts()).await?;
+            self.at_outlets(seen).await.map(Some)
+        })
+    }
+
+    fn locate<'a>(&'a self, macs: &'a [String]) -> Answer<'a, Option<AddressTable>> {
+        Box::pin(async {
+            if !self.settings.check_stations {
+                return Ok(None);
+            }
+            let seen = stations::locate(&self.contexts(), macs).await?;
+            self.at_outlets(seen).await.map(Some)
         })
     }
 
