@@ -210,7 +210,9 @@ fn an_upload_is_proved_before_it_is_read_and_only_one_comes_at_a_time() {
     let stored = lab.coordinator.data().join("card-files");
     let begin = |key: &[u8; 32], bytes: u64| {
         let content = Hash::of(CONTENT);
-        let mut stream = connect_from([127, 0, 0, 1], lab.coordinator.nodes);
+        // From the board's own address, at which its firmware fetched the token.
+        let board = &lab.network.boards[0];
+        let mut stream = board.during(|| connect_from([10, 77, 0, 11], lab.coordinator.nodes));
         let proof = proof(key, &path, content, bytes);
         let head =
             format!("{PROOF_HEADER}: {proof}\r\n{CONTENT_HEADER}: {content}\r\ncontent-length: {bytes}");
@@ -231,7 +233,8 @@ fn an_upload_is_proved_before_it_is_read_and_only_one_comes_at_a_time() {
         status(&mut stream)
     };
     let sends = |boot: &u32| send(*boot, CONTENT).starts_with("HTTP/1.1 204");
-    let boot = (1..9).find(sends).expect("the key of the present boot proves it");
+    let proved = || (1..9).find(sends);
+    let boot = wait_for("a boot whose key proves it", 30.0, proved, Option::is_some).expect("just accepted");
     let mut first = begin(&key(boot), CONTENT.len() as u64);
     first.write_all(&CONTENT[..4]).unwrap();
     let second =

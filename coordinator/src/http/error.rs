@@ -287,6 +287,15 @@ pub(super) async fn unknown_path(uri: Uri) -> ApiError {
     ApiError::missing("resource", uri.path())
 }
 
+/// The same at the nodes' listener, where somebody may look for the API.
+pub(super) async fn unknown_path_for_nodes(uri: Uri) -> ApiError {
+    let hint = "this is the nodes' listener; people's listener, which has the API, is another";
+    ApiError {
+        body: ErrorBody { hint: hint.into(), ..unknown_path(uri.clone()).await.body },
+        status: StatusCode::NOT_FOUND,
+    }
+}
+
 /// What a path answers that has no such method.
 pub(super) async fn unknown_method(method: Method, uri: Uri) -> ApiError {
     let message = format!("{} is not possible at {}", shown(method.as_str()), shown(uri.path()));

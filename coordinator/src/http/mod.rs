@@ -35,7 +35,7 @@ use crate::runner::{Board, Handle};
 use crate::store::Store;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use error::{unknown_method, unknown_path};
+use error::{unknown_method, unknown_path, unknown_path_for_nodes};
 use piseduce_protocol::topic::Site;
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,7 +114,7 @@ impl std::ops::Deref for Shared {
 /// What people reach.
 pub fn people(shared: Shared) -> Router {
     let routes = api::routes().layer(DefaultBodyLimit::max(API_BODY_BYTES_MAX));
-    complete(routes).with_state(shared)
+    complete(routes).fallback(unknown_path).with_state(shared)
 }
 
 /// What nodes reach.
@@ -124,10 +124,10 @@ pub fn nodes(shared: Shared) -> Router {
         .merge(boot_files::routes())
         .merge(enrolment::routes())
         .merge(first_boot::routes().layer(DefaultBodyLimit::max(REPORT_BYTES_MAX)));
-    complete(routes).with_state(shared)
+    complete(routes).fallback(unknown_path_for_nodes).with_state(shared)
 }
 
 /// The same with errors that look like all others where nothing is.
 fn complete(routes: Router<Shared>) -> Router<Shared> {
-    routes.fallback(unknown_path).method_not_allowed_fallback(unknown_method)
+    routes.method_not_allowed_fallback(unknown_method)
 }

@@ -40,7 +40,7 @@ fn every_error_names_the_thing_says_what_to_do_and_has_its_exit_code() {
         ("empty", list.to_vec(), 1, "empty.token holds no token", "--token-file"),
         ("nobody", list.to_vec(), 1, "nobody.token: No such file or directory", "--token-file"),
         (USER, vec!["--url", "http://127.0.0.1:1", "node", "list"], 4, "no answer from the coordinator at http://127.0.0.1:1: Connection refused", "is `piseduce serve` running"),
-        (USER, vec!["--url", &foreign, "node", "list"], 4, "not like a PiSeduce coordinator", "people's listener"),
+        (USER, vec!["--url", &foreign, "node", "list"], 5, "there is no resource `/api/v1/nodes`", "people's listener"),
         (USER, vec!["--url", "head:8080", "node", "list"], 2, "invalid value 'head:8080' for '--url <URL>': expected is an address such as", ""),
         (USER, vec!["--url", "https://head", "node", "list"], 2, "speaks plain HTTP", ""),
         (ADMIN, vec!["node", "import", &no_toml], 1, "no.toml is not an inventory: TOML parse error at line 2", "nothing was imported"),
