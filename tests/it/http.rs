@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
@@ -207,6 +207,8 @@ fn an_upload_is_proved_before_it_is_read_and_only_one_comes_at_a_time() {
     lab.wait_for(0, State::NfsBootOn, 30.0);
     let (id, run) = lab.run_of(0);
     let path = boot_file(id, run, "config.txt");
+    let has_address = || lab.network.boards[0].during(|| UdpSocket::bind("10.77.0.11:0").is_ok());
+    wait_for("the board's address", 30.0, has_address, |up| *up);
     let stored = lab.coordinator.data().join("card-files");
     let begin = |key: &[u8; 32], bytes: u64| {
         let content = Hash::of(CONTENT);

@@ -3,17 +3,24 @@
 use crate::firmware::{add_boot_root, quick};
 use piseduce_protocol::id::DeploymentId;
 use piseduce_protocol::state::State;
+use piseduce_tests::coordinator::Place;
 use piseduce_tests::dnsmasq::Dnsmasq;
 use piseduce_tests::firmware::Model;
 use piseduce_tests::firmware::room::Room;
-use piseduce_tests::lab::{ADMIN, Lab, SSH_KEY, USER};
+use piseduce_tests::lab::{self, ADMIN, Lab, SSH_KEY, USER};
 use piseduce_tests::rack_network::{BRIDGE, HEAD, RackNetwork};
+use piseduce_tests::relay::Relay;
 use std::path::Path;
 use std::sync::Arc;
 
 #[test]
 fn a_node_is_qualified_and_one_that_does_not_come_back_is_left_as_it_is() {
-    let lab = Lab::with_limits(1, "restart_after_s = 5\nblocked_max_s = 15\n");
+    // A copy that lasts for some seconds, so that it can be cut off.
+    let (network, place) = (lab::network(1), Place::of_head());
+    let http = Relay::for_boards(&network, place.nodes).unwrap();
+    http.throttle(500_000);
+    let limits = "restart_after_s = 5\nblocked_max_s = 15\n";
+    let lab = Lab::at(&place.http_through(&http), &network, limits);
     let page = lab.file("page.md", "");
     let key = lab.file("key", SSH_KEY);
     let form = ["--environment", "story", "--ssh-key", &key, "--cycles", "2", "--page", &page];
