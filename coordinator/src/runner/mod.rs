@@ -14,6 +14,7 @@ mod inventory;
 mod orders;
 mod perform;
 mod recovery;
+mod reports;
 mod requests;
 mod save;
 mod show;
