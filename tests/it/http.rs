@@ -160,8 +160,10 @@ fn without_a_file_descriptor_left_the_coordinator_waits_and_goes_on() {
     let coordinator = coordinator(&directory);
     let process = coordinator.process();
     let pid = Pid::from_raw(i32::try_from(process).unwrap());
-    let open = fs::read_dir(format!("/proc/{process}/fd")).unwrap().count() as u64;
-    let few = Rlimit { current: Some(open), maximum: Some(20_000) };
+    // The next descriptor would have the lowest number that is free.
+    let is_open = |number: &u64| fs::symlink_metadata(format!("/proc/{process}/fd/{number}")).is_ok();
+    let free = (0..).find(|number| !is_open(number)).unwrap();
+    let few = Rlimit { current: Some(free), maximum: Some(20_000) };
     let before = prlimit(pid, Resource::Nofile, few).unwrap();
     let waiting: Vec<TcpStream> = (0..20).map(|_| connect_from([127, 0, 0, 5], coordinator.people)).collect();
     wait_for(
