@@ -121,8 +121,10 @@ pub fn aside(text: impl std::fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// What went wrong, and what to do about it if that is known.
+/// What went wrong, and what to do about it if that is known. Names in it may be anybody's, and a terminal would obey them.
 pub fn error(text: impl std::fmt::Display, hint: &str) {
+    let obeyed = |c: char| c.is_control() && c != '\n' && c != '\t';
+    let text = text.to_string().replace(obeyed, "\u{fffd}");
     aside(format_args!("error: {text}"));
     if !hint.is_empty() {
         aside(format_args!("hint: {hint}"));

@@ -137,3 +137,43 @@ fn a_switch_gets_another_name_and_goes_when_it_powers_nobody() {
     assert!(switches.is_empty(), "{switches:?}");
     head.import(&[MANUAL.replace("\"sw\"", "\"poe-1\""), node("a", 1, "poe-1", "1", 1)]).unwrap();
 }
+
+#[test]
+fn what_a_terminal_would_obey_what_blocks_and_what_never_ends_is_refused() {
+    let head = Head::new();
+    let escape = |text: &str| text.replace("ESC", "\\u001b[31m");
+    head.refused(
+        &[escape("[[switch]]\nname = \"sESC\"\ndriver = \"manual\"\n")],
+        "switch name `s\\u{1b}[31m` is not",
+    );
+    let port = escape(&node("a", 1, "sw", "ESC", 1));
+    head.refused(&[MANUAL.into(), port], "port `\\u{1b}[31m` is none of a switch");
+    head.refused(
+        &[escape(&LCUS.replace("none", "ESC"))],
+        "`device` of its driver `serial` is `/dev/\\u{1b}[31m`",
+    );
+    let missing = head.coordinator.cli_output(ADMIN, &["node", "show", "\u{1b}[31m"]).unwrap();
+    assert!(!missing.status.success() && !missing.stderr.contains(&0x1b), "{missing:?}");
+
+    // A pipe, at which a reader would wait for a writer.
+    let pipe = head.directory.path().join("secrets");
+    piseduce_tests::process::run("mkfifo", &["-m", "600", &pipe.to_string_lossy()]).unwrap();
+    let snmp = format!(
+        "[[switch]]\nname = \"poe\"\n[switch.driver.snmp]\naddress = \"127.0.0.1:1\"\nversion = \"2c\"\nsecrets = {pipe:?}\n"
+    );
+    head.import(&[snmp]).unwrap();
+    let shown = head.cli(&["switch", "show", "poe"]).unwrap_err();
+    assert!(shown.contains("is no file"), "{shown}");
+
+    let names: Vec<String> = (0..10_001).map(|number| format!("x{number}")).collect();
+    let file = head.directory.path().join("reserve.json");
+    fs::write(&file, serde_json::json!({"nodes": names, "seconds": 3600}).to_string()).unwrap();
+    let token = fs::read_to_string(head.coordinator.token_file(ADMIN)).unwrap();
+    let url = format!("http://{}/api/v1/reservations", head.coordinator.people);
+    let authorization = format!("Authorization: Bearer {}", token.trim());
+    let data = format!("@{}", file.display());
+    let common = ["--silent", "--max-time", "20", "--header", "Content-Type: application/json"];
+    let arguments = [&common[..], &["--header", &authorization, "--data", &data, &url]].concat();
+    let answer = piseduce_tests::process::run("curl", &arguments).unwrap();
+    assert!(answer.contains("10001 nodes are named; 10000 are possible at once"), "{answer}");
+}

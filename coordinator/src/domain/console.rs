@@ -26,7 +26,7 @@ fn usual_speed() -> u32 {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConsoleSettingsError {
     /// The device is no path.
-    #[error("its device is `{0}`; allowed: a path such as /dev/serial/by-id/usb-…")]
+    #[error("its device is `{}`; allowed: a path such as /dev/serial/by-id/usb-…", .0.escape_debug())]
     Device(String),
     /// No such speed.
     #[error("its speed is {0}; allowed: 50 to 4000000, such as 115200")]
@@ -39,7 +39,7 @@ impl ConsoleSettings {
     /// # Errors
     /// Every [`ConsoleSettingsError`].
     pub fn check(&self) -> Result<(), ConsoleSettingsError> {
-        if !self.device.starts_with('/') {
+        if !self.device.starts_with('/') || self.device.chars().any(char::is_control) {
             return Err(ConsoleSettingsError::Device(self.device.clone()));
         }
         if !SPEEDS.contains(&self.speed) {

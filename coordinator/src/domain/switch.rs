@@ -37,6 +37,9 @@ pub enum SwitchError {
     /// A name is needed.
     #[error("a switch has an empty name")]
     Name,
+    /// It is shown to others, in terminals and logs.
+    #[error("switch name `{}` is not allowed: it has a character that cannot be printed", .0.escape_debug())]
+    Unprintable(String),
     /// It cannot be spoken to like this.
     #[error("switch {name}: {error}")]
     Driver {
@@ -66,6 +69,9 @@ impl SwitchAttributes {
     pub fn checked(mut self) -> Result<Self, SwitchError> {
         if self.name.trim().is_empty() {
             return Err(SwitchError::Name);
+        }
+        if self.name.chars().any(char::is_control) {
+            return Err(SwitchError::Unprintable(self.name));
         }
         if self.budget_watts == Some(0) {
             return Err(SwitchError::Budget(self.name));

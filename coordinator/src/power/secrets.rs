@@ -24,6 +24,10 @@ impl Secrets {
         let refused = |why: String| PowerError::Refused(why);
         let metadata = fs::metadata(file)
             .map_err(|error| refused(format!("the secrets file {at} cannot be read: {error}")))?;
+        // A pipe would be waited for, for ever.
+        if !metadata.is_file() {
+            return Err(refused(format!("the secrets file {at} is no file")));
+        }
         if metadata.mode() & 0o077 != 0 {
             let mode = metadata.mode() & 0o777;
             return Err(refused(format!(

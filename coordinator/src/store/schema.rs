@@ -163,8 +163,15 @@ pub enum Conflict {
     },
 }
 
+/// More obstacles than these are counted, not listed.
+const LISTED_MAX: usize = 100;
+
 fn listed(conflicts: &[Conflict]) -> String {
-    conflicts.iter().map(Conflict::to_string).collect::<Vec<_>>().join("; ")
+    let mut texts: Vec<String> = conflicts.iter().take(LISTED_MAX).map(Conflict::to_string).collect();
+    if let Some(more) = conflicts.len().checked_sub(LISTED_MAX).filter(|more| *more > 0) {
+        texts.push(format!("and {more} more"));
+    }
+    texts.join("; ")
 }
 
 impl From<rusqlite::Error> for StoreError {

@@ -48,7 +48,7 @@ pub struct DriverError {
 
 /// A switch has no such outlet.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("port `{port}` is none of a switch with the driver `{driver}`; allowed: {allowed}")]
+#[error("port `{}` is none of a switch with the driver `{driver}`; allowed: {allowed}", .port.escape_debug())]
 pub struct PortError {
     /// What was given.
     pub port: String,
@@ -86,6 +86,7 @@ impl Driver {
     pub fn port(&self, port: &str) -> Result<String, PortError> {
         let port = port.trim();
         let found = match self {
+            _ if port.chars().any(char::is_control) => Err("characters that can be printed".into()),
             Driver::Snmp(settings) => settings.port(port),
             Driver::Serial(settings) => settings.port(port),
             Driver::Command(_) | Driver::Http(_) | Driver::Manual if port.is_empty() => Err("a name".into()),

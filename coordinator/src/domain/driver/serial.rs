@@ -132,8 +132,12 @@ impl SerialSettings {
         let wrong = |key, found: String, allowed: &str| {
             Err(DriverError { driver: "serial", key, found, allowed: allowed.into() })
         };
-        if !self.device.starts_with('/') {
-            return wrong("device", format!("`{}`", self.device), "a path such as /dev/serial/by-id/usb-…");
+        if !self.device.starts_with('/') || self.device.chars().any(char::is_control) {
+            return wrong(
+                "device",
+                format!("`{}`", self.device.escape_debug()),
+                "a path such as /dev/serial/by-id/usb-…",
+            );
         }
         if let Some(speed) = self.speed.filter(|speed| !SPEEDS.contains(speed)) {
             return wrong("speed", speed.to_string(), "50 to 4000000, such as 9600");

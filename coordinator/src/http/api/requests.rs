@@ -27,6 +27,9 @@ use std::time::Duration;
 /// For how long a free node is held for its test; the test itself goes on until it ends.
 const TEST_HOLD: Duration = Duration::from_secs(15 * 60);
 
+/// A request may name so many nodes: more than a head has, and few enough to be looked at within milliseconds.
+const NODES_NAMED_MAX: usize = 10_000;
+
 pub(super) fn routes() -> Router<Shared> {
     Router::new()
         .route("/deployments/requests", post(ask_many))
@@ -73,11 +76,21 @@ async fn ask_one(
 /// # Errors
 /// When there is none.
 pub(super) fn once(nodes: Vec<String>) -> Result<Vec<String>, ApiError> {
-    if nodes.is_empty() {
-        return Err(ApiError::invalid("no node was named", "`piseduce node list` shows what there is"));
-    }
+    check_count(&nodes)?;
     let mut seen = BTreeSet::new();
     Ok(nodes.into_iter().filter(|name| seen.insert(name.clone())).collect())
+}
+
+/// Some nodes, and no more than a request may name.
+pub(super) fn check_count(nodes: &[String]) -> Result<(), ApiError> {
+    match nodes.len() {
+        0 => Err(ApiError::invalid("no node was named", "`piseduce node list` shows what there is")),
+        1..=NODES_NAMED_MAX => Ok(()),
+        more => {
+            let message = format!("{more} nodes are named; {NODES_NAMED_MAX} are possible at once");
+            Err(ApiError::invalid(message, "nothing was done; name them in several requests"))
+        }
+    }
 }
 
 async fn ask(shared: &Shared, user: &User, wanted: DeploymentRequests) -> Result<Vec<Named>, ApiError> {

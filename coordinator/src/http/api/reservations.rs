@@ -5,6 +5,7 @@ use super::super::auth::Asker;
 use super::super::error::ApiError;
 use super::super::view;
 use super::Body;
+use super::requests::check_count;
 use crate::api::{ReservationView, ReserveRequest};
 use crate::clock;
 use crate::permission::Action;
@@ -36,9 +37,7 @@ async fn reserve(
             "from 1 minute to 7 days",
         ));
     }
-    if request.nodes.is_empty() {
-        return Err(ApiError::invalid("no node was named", "`piseduce node list` shows what there is"));
-    }
+    check_count(&request.nodes)?;
     let mut nodes = request.nodes;
     nodes.sort();
     if let Some(twice) = nodes.windows(2).find(|pair| pair[0] == pair[1]) {
