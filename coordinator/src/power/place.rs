@@ -193,9 +193,9 @@ mod tests {
 
     #[test]
     fn where_nobody_is_to_be_asked_nothing_is_held_against_a_cut() {
-        assert_eq!(judge(&port(1), &Places::new(), &Err("silence".into()), true), Verdict::Right);
+        assert_eq!(judge(&port(1), &Places::new(), &Err("silence".into()), true), Verdict::Unasked);
         let places = Places::from([("mac-1".to_owned(), port(1))]);
-        assert_eq!(judge(&port(1), &places, &Ok(None), true), Verdict::Right);
+        assert_eq!(judge(&port(1), &places, &Ok(None), true), Verdict::Unasked);
         assert!(matches!(judge(&port(1), &places, &Err("silence".into()), true), Verdict::Lost(_)));
     }
 }
