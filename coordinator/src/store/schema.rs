@@ -72,7 +72,7 @@ pub enum StoreError {
         found: String,
     },
     /// What was asked contradicts what is there.
-    #[error("{0}")]
+    #[error(transparent)]
     Conflict(#[from] Conflict),
     /// A secret that is shown once could not be shown, so nothing was stored.
     #[error("failed to show the token; nothing was changed")]

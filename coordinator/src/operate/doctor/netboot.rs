@@ -16,8 +16,8 @@ use std::path::Path;
 use std::time::Duration;
 
 const BOOT_ROOT: &str = "boot_root";
-const OTHER: &str = "build one from an image of Raspberry Pi OS (`piseduce boot-root build --from-image FILE --ram --keep-current`) and \
-     give it to these boards: `piseduce boot-root use NAME --model \"Raspberry Pi 5\"`";
+const OTHER: &str = "build one for these boards (`piseduce boot-root build --ram --keep-current` with --debian for Pi 3 and Pi 4, with \
+     --from-image FILE of Raspberry Pi OS for all) and give it to them: `piseduce boot-root use NAME --model MODEL`";
 const ADVICE: &str = "build one: `piseduce boot-root build --debian --ram`";
 /// A TFTP server of this machine answers at once.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
