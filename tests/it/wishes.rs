@@ -3,6 +3,8 @@
 use piseduce_protocol::state::State;
 use piseduce_tests::lab::{ADMIN, Lab, USER};
 use piseduce_tests::monitor::Monitor;
+use piseduce_tests::wait::wait_for;
+use serde_json::Value;
 use std::process::Output;
 
 #[test]
@@ -62,8 +64,13 @@ fn a_deployed_node_is_rebooted_started_again_and_given_back_but_not_cancelled() 
     let lab = Lab::new(1);
     lab.deploy(&["--part-size", "300M"]);
     let first = lab.wait_for(0, State::Deployed, 60.0);
-    lab.coordinator.cli(USER, &["reboot", "pi-1", "--wait"]).unwrap();
-    assert_eq!(lab.status(0).unwrap().state, State::Deployed);
+    for _ in 0..3 {
+        lab.coordinator.cli(USER, &["reboot", "pi-1", "--wait"]).unwrap();
+        assert_eq!(lab.status(0).unwrap().state, State::Deployed);
+        // The card reports before its port was read.
+        let power = || lab.coordinator.get::<Vec<Value>>(USER, "nodes").unwrap()[0]["power"].clone();
+        wait_for("the port to be shown on", 20.0, power, |on| *on == true);
+    }
     let refused = lab.coordinator.cli(USER, &["cancel", "pi-1"]).unwrap_err().to_string();
     assert!(refused.contains("the node is deployed: use `destroy`"), "{refused}");
     lab.coordinator.cli(USER, &["deploy-again", "pi-1", "--wait"]).unwrap();

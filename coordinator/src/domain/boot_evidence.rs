@@ -242,7 +242,11 @@ fn place(place: Option<Place>) -> Piece {
         Some(Place::NoTable) => {
             piece("place", EvidenceStanding::CannotTell, "the switch shows no table of addresses")
         }
-        None => piece("place", EvidenceStanding::Missing, "not looked at in this boot yet"),
+        None => piece(
+            "place",
+            EvidenceStanding::Missing,
+            "looked at when the node is switched off in its release",
+        ),
     }
 }
 

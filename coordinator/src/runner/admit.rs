@@ -122,9 +122,13 @@ impl Runner {
 
     /// It is known anew whether a node's port is on.
     pub(super) fn set_powered(&mut self, node: NodeId, powered: Option<bool>) {
-        if let Some(known) = self.nodes.get_mut(&node) {
-            known.powered = powered;
-            self.admissions.changed(known.node.switch);
+        let Some(known) = self.nodes.get_mut(&node) else { return };
+        let is_new = known.powered != powered;
+        known.powered = powered;
+        self.admissions.changed(known.node.switch);
+        // Also at a deployment that rests: a card that boots fast reports before its port was read.
+        if is_new {
+            self.show(node);
         }
     }
 
